@@ -1,0 +1,215 @@
+"""Blocking calls to the OpenAI and Claude chat APIs over one shared, pooled session.
+
+The names here are loaded at first use, so that ``import termai_http`` costs next to nothing,
+opens no socket and starts no thread.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from ._call import CancelToken
+    from ._client import (
+        Client,
+        HttpClientManager,
+        chat,
+        client,
+        client_with_config,
+        close,
+        initialize,
+        show_http_stats,
+        stats,
+    )
+    from ._handler import RequestHandler
+    from .claude import ClaudeAdapter
+    from .config import HttpClientConfig, Limits, RetryConfig
+    from .errors import (
+        AlreadyInitializedError,
+        APIConnectionError,
+        APIStatusError,
+        APITimeoutError,
+        AuthenticationError,
+        BadRequestError,
+        CallCancelled,
+        CircuitOpenError,
+        ClientClosed,
+        ConfigurationError,
+        ConflictError,
+        ConnectTimeout,
+        DeadlineExceeded,
+        DNSError,
+        InternalServerError,
+        InvalidRequestError,
+        InvalidResponseError,
+        MissingKeyError,
+        NotFoundError,
+        OverloadedError,
+        PermissionDeniedError,
+        PoolTimeout,
+        ProtocolError,
+        ProxyError,
+        QuotaExceededError,
+        RateLimitError,
+        ReadTimeout,
+        RequestTooLargeError,
+        ResourceError,
+        ResponseTooLarge,
+        StreamInterrupted,
+        TermaiHttpError,
+        TLSError,
+        TruncatedResponse,
+        UnexpectedRedirect,
+        UnprocessableEntityError,
+    )
+    from .metrics import ClientStats, HttpMetrics, HttpStats
+    from .models import ChatRequest, ChatResponse, Message, Usage
+    from .models import ChatRequest as ChatCompletionRequest
+    from .models import ChatResponse as ChatCompletionResponse
+    from .openai import OpenAIAdapter
+
+__all__ = [
+    "APIConnectionError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AlreadyInitializedError",
+    "AuthenticationError",
+    "BadRequestError",
+    "CallCancelled",
+    "CancelToken",
+    "ChatCompletionRequest",
+    "ChatCompletionResponse",
+    "ChatRequest",
+    "ChatResponse",
+    "CircuitOpenError",
+    "ClaudeAdapter",
+    "Client",
+    "ClientClosed",
+    "ClientStats",
+    "ConfigurationError",
+    "ConflictError",
+    "ConnectTimeout",
+    "DNSError",
+    "DeadlineExceeded",
+    "HttpClientConfig",
+    "HttpClientManager",
+    "HttpMetrics",
+    "HttpStats",
+    "InternalServerError",
+    "InvalidRequestError",
+    "InvalidResponseError",
+    "Limits",
+    "Message",
+    "MissingKeyError",
+    "NotFoundError",
+    "OpenAIAdapter",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "PoolTimeout",
+    "ProtocolError",
+    "ProxyError",
+    "QuotaExceededError",
+    "RateLimitError",
+    "ReadTimeout",
+    "RequestHandler",
+    "RequestTooLargeError",
+    "ResourceError",
+    "ResponseTooLarge",
+    "RetryConfig",
+    "StreamInterrupted",
+    "TLSError",
+    "TermaiHttpError",
+    "TruncatedResponse",
+    "UnexpectedRedirect",
+    "UnprocessableEntityError",
+    "Usage",
+    "__version__",
+    "chat",
+    "client",
+    "client_with_config",
+    "close",
+    "initialize",
+    "show_http_stats",
+    "stats",
+]
+
+_HOMES = {
+    "APIConnectionError": ("errors", "APIConnectionError"),
+    "APIStatusError": ("errors", "APIStatusError"),
+    "APITimeoutError": ("errors", "APITimeoutError"),
+    "AlreadyInitializedError": ("errors", "AlreadyInitializedError"),
+    "AuthenticationError": ("errors", "AuthenticationError"),
+    "BadRequestError": ("errors", "BadRequestError"),
+    "CallCancelled": ("errors", "CallCancelled"),
+    "CancelToken": ("_call", "CancelToken"),
+    "ChatCompletionRequest": ("models", "ChatRequest"),
+    "ChatCompletionResponse": ("models", "ChatResponse"),
+    "ChatRequest": ("models", "ChatRequest"),
+    "ChatResponse": ("models", "ChatResponse"),
+    "CircuitOpenError": ("errors", "CircuitOpenError"),
+    "ClaudeAdapter": ("claude", "ClaudeAdapter"),
+    "Client": ("_client", "Client"),
+    "ClientClosed": ("errors", "ClientClosed"),
+    "ClientStats": ("metrics", "ClientStats"),
+    "ConfigurationError": ("errors", "ConfigurationError"),
+    "ConflictError": ("errors", "ConflictError"),
+    "ConnectTimeout": ("errors", "ConnectTimeout"),
+    "DNSError": ("errors", "DNSError"),
+    "DeadlineExceeded": ("errors", "DeadlineExceeded"),
+    "HttpClientConfig": ("config", "HttpClientConfig"),
+    "HttpClientManager": ("_client", "HttpClientManager"),
+    "HttpMetrics": ("metrics", "HttpMetrics"),
+    "HttpStats": ("metrics", "HttpStats"),
+    "InternalServerError": ("errors", "InternalServerError"),
+    "InvalidRequestError": ("errors", "InvalidRequestError"),
+    "InvalidResponseError": ("errors", "InvalidResponseError"),
+    "Limits": ("config", "Limits"),
+    "Message": ("models", "Message"),
+    "MissingKeyError": ("errors", "MissingKeyError"),
+    "NotFoundError": ("errors", "NotFoundError"),
+    "OpenAIAdapter": ("openai", "OpenAIAdapter"),
+    "OverloadedError": ("errors", "OverloadedError"),
+    "PermissionDeniedError": ("errors", "PermissionDeniedError"),
+    "PoolTimeout": ("errors", "PoolTimeout"),
+    "ProtocolError": ("errors", "ProtocolError"),
+    "ProxyError": ("errors", "ProxyError"),
+    "QuotaExceededError": ("errors", "QuotaExceededError"),
+    "RateLimitError": ("errors", "RateLimitError"),
+    "ReadTimeout": ("errors", "ReadTimeout"),
+    "RequestHandler": ("_handler", "RequestHandler"),
+    "RequestTooLargeError": ("errors", "RequestTooLargeError"),
+    "ResourceError": ("errors", "ResourceError"),
+    "ResponseTooLarge": ("errors", "ResponseTooLarge"),
+    "RetryConfig": ("config", "RetryConfig"),
+    "StreamInterrupted": ("errors", "StreamInterrupted"),
+    "TLSError": ("errors", "TLSError"),
+    "TermaiHttpError": ("errors", "TermaiHttpError"),
+    "TruncatedResponse": ("errors", "TruncatedResponse"),
+    "UnexpectedRedirect": ("errors", "UnexpectedRedirect"),
+    "UnprocessableEntityError": ("errors", "UnprocessableEntityError"),
+    "Usage": ("models", "Usage"),
+    "chat": ("_client", "chat"),
+    "client": ("_client", "client"),
+    "client_with_config": ("_client", "client_with_config"),
+    "close": ("_client", "close"),
+    "initialize": ("_client", "initialize"),
+    "show_http_stats": ("_client", "show_http_stats"),
+    "stats": ("_client", "stats"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = home
+    value = getattr(import_module(f"{__name__}.{module}"), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

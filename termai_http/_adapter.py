@@ -1,0 +1,124 @@
+"""What both vendors' adapters share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from ._chat import list_models, send_chat
+from ._client import Client, client
+from ._options import CallOptions
+from ._target import Account
+from .config import RetryConfig
+from .errors import TermaiHttpError
+from .models import ChatRequest, ChatResponse
+
+__all__ = ["Adapter", "chat_with"]
+
+log = logging.getLogger("termai_http")
+
+_HEALTH_TIMEOUT = 5.0
+_Self = TypeVar("_Self", bound="Adapter")
+
+
+def chat_with(
+    on: Client | None,
+    account: Account,
+    request: ChatRequest | Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> ChatResponse | TermaiHttpError:
+    """Send a chat for an account, and return errors as values."""
+    try:
+        options = CallOptions(**given)
+        used = on if on is not None else client()
+    except TermaiHttpError as error:
+        return error.with_traceback(None)
+    return send_chat(used._core, account, request, options)
+
+
+class Adapter:
+    """A vendor's dialect on a client; the vendors' own classes say the rest."""
+
+    def __init__(self, on: Client | None, account: Account) -> None:
+        self._client = on
+        self._account = account
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._account.base_url or 'default base URL'}>"
+
+    def chat_completion(
+        self,
+        request: ChatRequest | Mapping[str, Any],
+        api_key: str | None = None,
+        *,
+        timeout: float | None = None,
+        retry: RetryConfig | None = None,
+        api_version: str | None = None,
+        **options: Any,
+    ) -> ChatResponse:
+        """Send a chat and return its whole reply. Safe from any thread.
+
+        Args:
+            request: A ``ChatRequest``, or the vendor's own body as a dict.
+            api_key: The vendor's key; None means the adapter's, and then the environment's.
+            timeout: Seconds for the whole call; None means the client's.
+            retry: The retry policy of this call; None means the client's.
+            api_version: ``anthropic-version`` of this call; Claude's only.
+            **options: ``extra_headers``, ``extra_query``, ``extra_body``, ``base_url`` and
+                ``cancel``, as for ``termai_http.chat``.
+
+        Raises:
+            TermaiHttpError: As ``termai_http.chat``.
+        """
+        given = {"api_key": api_key, "timeout": timeout, "retry": retry, "api_version": api_version}
+        reply = _checked(self._client, self._account, request, given, options)
+        if isinstance(reply, TermaiHttpError):
+            del request, api_key, given, options
+            raise reply
+        return reply
+
+    def health_check(self) -> bool:
+        """Tell whether vendor, key and URL work, by asking for the models.
+
+        Makes one attempt, of at most 5 seconds.
+
+        Returns:
+            False on any failure, whose reason is logged as a warning.
+        """
+        try:
+            used = self._client if self._client is not None else client()
+            options = CallOptions(timeout=_HEALTH_TIMEOUT, retry=RetryConfig(max_attempts=1))
+            result = list_models(used._core, self._account, options)
+        except Exception as error:
+            result = error  # type: ignore[assignment]
+        if isinstance(result, Exception):
+            log.warning("Health check of %s failed: %s", self._account.provider, result)
+            return False
+        return True
+
+    def with_base_url(self: _Self, base_url: str) -> _Self:
+        """Return an adapter that is the same but for its base URL."""
+        other = type(self).__new__(type(self))
+        Adapter.__init__(other, self._client, attrs.evolve(self._account, base_url=base_url))
+        return other
+
+
+_OPTION_NAMES = frozenset({"extra_headers", "extra_query", "extra_body", "base_url", "cancel"})
+
+
+def _checked(
+    on: Client | None,
+    account: Account,
+    request: ChatRequest | Mapping[str, Any],
+    given: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> ChatResponse | TermaiHttpError:
+    unknown = sorted(set(options) - _OPTION_NAMES)
+    if unknown:
+        raise TypeError(
+            f"{unknown[0]}= is no option of this call; a vendor's parameter goes into the request"
+        )
+    return chat_with(on, account, request, {**given, **options})

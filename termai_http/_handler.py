@@ -1,0 +1,103 @@
+"""``RequestHandler``: any JSON request on a client's pool, retries and deadline included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import _json
+from ._call import Call
+from ._client import Client, client
+from ._core import Job
+from .config import RetryConfig
+from .dialects._base import status_error
+from .errors import APIStatusError, ConfigurationError, TermaiHttpError
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["RequestHandler"]
+
+
+class RequestHandler:
+    """Sends JSON requests over a client's pool. Safe from any thread.
+
+    Args:
+        client: The client to use; None means the process-wide one, looked up at each request.
+    """
+
+    def __init__(self, client: Client | None = None) -> None:
+        self._client = client
+        self._retry: RetryConfig | None = None
+
+    def with_retry_config(self, config: RetryConfig) -> RequestHandler:
+        """Return a handler on the same client whose requests follow ``config``.
+
+        Raises:
+            ConfigurationError: ``config`` is no ``RetryConfig``.
+        """
+        if not isinstance(config, RetryConfig):
+            raise ConfigurationError(f"config must be a RetryConfig, not {type(config).__name__}.")
+        other = RequestHandler(self._client)
+        other._retry = config
+        return other
+
+    def post_json(
+        self, url: str, headers: Mapping[str, str], body: Mapping[str, Any]
+    ) -> requests.Response:
+        """Post a JSON body and return the answer, successful or not, with its body read.
+
+        Args:
+            url: Where it goes.
+            headers: Headers of the request, those that authenticate included.
+            body: The body; it is encoded as JSON.
+
+        Raises:
+            InvalidRequestError: The body cannot be JSON.
+            TermaiHttpError: There is no answer; a status never raises here.
+        """
+        try:
+            job = Job(
+                url=url,
+                headers={"Content-Type": "application/json", **headers},
+                body=_json.dumps(body),
+                retry=self._retry,
+            )
+        except TermaiHttpError as error:
+            return _unwrap(error.with_traceback(None))
+        del headers, body
+        return _unwrap(self._run(job))
+
+    def get_json(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+        """Get a URL and return the answer, successful or not, with its body read.
+
+        Raises:
+            TermaiHttpError: There is no answer; a status never raises here.
+        """
+        job = Job(method="GET", url=url, headers=dict(headers), retry=self._retry)
+        del headers
+        return _unwrap(self._run(job))
+
+    def _run(self, job: Job) -> requests.Response | TermaiHttpError:
+        used = self._client if self._client is not None else client()
+
+        def read(response: requests.Response, call: Call) -> requests.Response | TermaiHttpError:
+            if 200 <= response.status_code <= 299:
+                return response
+            return status_error(
+                response.status_code, response.headers, response.content, list(job.headers.values())
+            )
+
+        outcome = used._core.run(job, read)
+        if isinstance(outcome.error, APIStatusError) and outcome.response is not None:
+            return outcome.response
+        if outcome.error is not None:
+            return outcome.error
+        assert outcome.value is not None
+        return outcome.value
+
+
+def _unwrap(result: requests.Response | TermaiHttpError) -> requests.Response:
+    if isinstance(result, TermaiHttpError):
+        raise result
+    return result

@@ -1,0 +1,194 @@
+"""The one place where foreign exceptions become ours."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import ssl
+from collections.abc import Iterator
+from typing import TypeVar
+
+import requests.exceptions
+import urllib3.exceptions
+
+from . import errors
+from ._call import Attempt
+
+__all__ = ["FOREIGN", "map_exception"]
+
+FOREIGN = (
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,
+)
+"""What the libraries below may raise; anything else is a defect, or a hook's, and passes."""
+
+_TIMER_SLACK = 0.01
+_E = TypeVar("_E", bound=BaseException)
+
+_WHERE = {
+    "slot": "while waiting for a slot",
+    "connect": "while connecting",
+    "send": "while sending the request",
+    "headers": "while waiting for the answer",
+    "body": "while reading the answer",
+    "wait": "while waiting for the next attempt",
+}
+
+
+def map_exception(error: BaseException, attempt: Attempt, host: str) -> errors.TermaiHttpError:
+    """Turn what an attempt raised into the most specific error of ours.
+
+    The original is described, not kept: it holds the request, and so key and prompt.
+
+    Args:
+        error: What the libraries below raised.
+        attempt: What is known of the attempt.
+        host: Whom it talked to, for the message.
+    """
+    if isinstance(error, errors.TermaiHttpError):
+        return error
+    chain = list(_chain(error))
+    where, phase = _WHERE[attempt.phase], attempt.phase
+    if attempt.call.interrupted is not None:
+        return attempt.call.interrupted(f"The call was ended {where}.", phase=phase)
+    if _is_timeout(chain):
+        return _timeout(attempt, host)
+    if own := _connection_error(chain, attempt, host):
+        return own
+    if isinstance(error, requests.exceptions.InvalidURL) or _find(
+        chain, urllib3.exceptions.LocationValueError
+    ):
+        return errors.ConfigurationError("The URL cannot be used; check base_url.")
+    return _answer_error(chain, attempt, host)
+
+
+def _connection_error(
+    chain: list[BaseException], attempt: Attempt, host: str
+) -> errors.TermaiHttpError | None:
+    phase = attempt.phase
+    for failure in chain:
+        if isinstance(failure, OSError) and failure.errno in (errno.EMFILE, errno.ENFILE):
+            return errors.ResourceError("This process has no file descriptor left.", phase=phase)
+    if _find(chain, urllib3.exceptions.NameResolutionError):
+        return errors.DNSError(f"The name {host} could not be resolved.", phase=phase)
+    proxy = _find(chain, requests.exceptions.ProxyError) or _find(
+        chain, urllib3.exceptions.ProxyError
+    )
+    if proxy is not None:
+        return errors.ProxyError(f"The proxy for {host} failed: {_reason(chain)}.", phase=phase)
+    tls = _find(chain, ssl.SSLError)
+    if tls is not None and not _is_broken_pipe_of_tls(tls):
+        return errors.TLSError(f"TLS with {host} failed: {_tls_reason(tls)}.", phase=phase)
+    return None
+
+
+def _answer_error(
+    chain: list[BaseException], attempt: Attempt, host: str
+) -> errors.TermaiHttpError:
+    phase, where = attempt.phase, _WHERE[attempt.phase]
+    if phase == "body":
+        if _find(chain, urllib3.exceptions.DecodeError):
+            return errors.InvalidResponseError("The answer's compression is broken.", phase=phase)
+        if _find(chain, http.client.IncompleteRead) or _find(chain, OSError):
+            return errors.TruncatedResponse(
+                f"The answer of {host} ended before it was complete: {_reason(chain)}.",
+                phase=phase,
+            )
+        return errors.ProtocolError(f"{host} sent a broken body: {_reason(chain)}.", phase=phase)
+    garbled = _find(chain, http.client.HTTPException) or _find(
+        chain, urllib3.exceptions.InvalidHeader
+    )
+    dropped = _find(chain, http.client.RemoteDisconnected) or _find(chain, ConnectionError)
+    if attempt.received and (garbled is not None) and dropped is None:
+        return errors.ProtocolError(
+            f"What {host} answered is no HTTP ({_name(garbled)}).", phase=phase
+        )
+    return errors.APIConnectionError(
+        f"The connection to {host} failed {where}: {_reason(chain)}.", phase=phase
+    )
+
+
+def _timeout(attempt: Attempt, host: str) -> errors.APITimeoutError:
+    where, phase = _WHERE[attempt.phase], attempt.phase
+    if attempt.call.left() <= _TIMER_SLACK:
+        return deadline_exceeded(attempt)
+    if phase == "connect":
+        limit = attempt.limits.connect_timeout
+        return errors.ConnectTimeout(
+            f"Connecting to {host} took longer than connect_timeout, {limit:g} s.", phase=phase
+        )
+    limit = attempt.limits.read_timeout or 0.0
+    return errors.ReadTimeout(
+        f"{host} was silent for longer than read_timeout, {limit:g} s, {where}.", phase=phase
+    )
+
+
+def deadline_exceeded(attempt: Attempt) -> errors.DeadlineExceeded:
+    """Build the error for a deadline that passed during an attempt."""
+    call = attempt.call
+    return errors.DeadlineExceeded(
+        f"The deadline of {call.end - call.started:g} s passed {_WHERE[attempt.phase]}.",
+        phase=attempt.phase,
+        maybe_billed=attempt.sent,
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all it wraps: as cause, as ``reason``, or among its arguments."""
+    pending, seen = [error], set()
+    while pending:
+        current = pending.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        wrapped = (current.__cause__, current.__context__, getattr(current, "reason", None))
+        pending += [item for item in (*wrapped, *current.args) if isinstance(item, BaseException)]
+
+
+def _find(chain: list[BaseException], cls: type[_E]) -> _E | None:
+    return next((item for item in chain if isinstance(item, cls)), None)
+
+
+def _is_timeout(chain: list[BaseException]) -> bool:
+    return any(
+        isinstance(item, TimeoutError)
+        or (
+            isinstance(item, urllib3.exceptions.TimeoutError)
+            and not isinstance(item, urllib3.exceptions.NewConnectionError)
+        )
+        for item in chain
+    )
+
+
+def _is_broken_pipe_of_tls(error: ssl.SSLError) -> bool:
+    """Tell a peer that went away from one that refused us."""
+    return isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError))
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate was refused, {error.verify_message}"
+    reason = (error.reason or "handshake failure").replace("_", " ").lower()
+    if "wrong version number" in reason or "http request" in reason:
+        return f"{reason} (the port seems to speak plain HTTP)"
+    return reason
+
+
+def _reason(chain: list[BaseException]) -> str:
+    """Say why, in words that cannot hold anything of the request."""
+    for item in reversed(chain):
+        if isinstance(item, http.client.RemoteDisconnected):
+            return "the server closed the connection without an answer"
+        if isinstance(item, http.client.IncompleteRead):
+            return "fewer bytes came than were announced"
+        if isinstance(item, OSError) and item.strerror and isinstance(item.errno, int):
+            return item.strerror[:1].lower() + item.strerror[1:]
+    return _name(chain[-1])
+
+
+def _name(error: BaseException) -> str:
+    return type(error).__name__

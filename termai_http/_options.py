@@ -1,0 +1,152 @@
+"""The options of one call: told apart from the vendor's parameters, and checked before anything is sent."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from .config import RetryConfig
+from .errors import ConfigurationError, InvalidRequestError
+
+__all__ = ["CallOptions", "check_params"]
+
+PROVIDERS = ("openai", "claude")
+APIS = ("chat",)
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
+
+_OPTIONS = (
+    *("api", "api_key", "api_version", "base_url", "cancel", "client", "extra_body"),
+    *("extra_headers", "extra_query", "max_tokens", "model", "provider", "retry", "system"),
+    "timeout",
+)
+_ELSEWHERE = {
+    "stream": "chat() returns whole replies; a streamed one is the work of stream().",
+    "max_retries": "Use retry=RetryConfig(max_attempts=...), or HttpClientConfig(max_retries=...).",
+    "connect_timeout": "It belongs to HttpClientConfig(connect_timeout=...).",
+    "read_timeout": "It belongs to HttpClientConfig(read_timeout=...).",
+    "deadline": "The deadline's length is timeout=, in seconds.",
+    "messages": "Messages are the first argument.",
+    "prompt": "The prompt is the first argument.",
+}
+# Parameters of the vendors that are spelt like an option of ours.
+_VENDOR_PARAMS = frozenset(
+    {"models", "max_completion_tokens", "max_output_tokens", "providers", "tools", "models_api"}
+)
+
+
+def check_params(params: Mapping[str, Any]) -> None:
+    """Refuse a name that is a slip of one of ours; any other goes into the request body.
+
+    Raises:
+        InvalidRequestError: The message names the right option.
+    """
+    for name in params:
+        if name == "stream" and params[name] in (False, None):
+            continue
+        if name in _ELSEWHERE:
+            raise InvalidRequestError(f"{name}= is no option of chat(). {_ELSEWHERE[name]}")
+        if name in _VENDOR_PARAMS:
+            continue
+        close = difflib.get_close_matches(name.lower(), _OPTIONS, n=1, cutoff=0.85)
+        if close:
+            raise InvalidRequestError(
+                f"{name}= is no option; did you mean {close[0]}=? "
+                f"(A vendor's parameter of that name goes into extra_body={{...}}.)"
+            )
+
+
+def _check_timeout(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not real or not math.isfinite(value) or value <= 0:
+        raise ConfigurationError(
+            f"timeout must be a number of seconds above 0, or None, not {value!r}."
+        )
+
+
+def _check_retry(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not isinstance(value, RetryConfig):
+        raise ConfigurationError(f"retry must be a RetryConfig or None, not {value!r}.")
+
+
+def _check_provider(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and value not in PROVIDERS:
+        raise ConfigurationError(
+            f"provider must be {' or '.join(map(repr, PROVIDERS))}, or None, not {value!r}."
+        )
+
+
+def _check_api(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and value not in APIS:
+        raise ConfigurationError(
+            f"api must be {' or '.join(map(repr, APIS))}, or None, not {value!r}."
+        )
+
+
+def _check_headers(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise InvalidRequestError(f"extra_headers must be a dict, not {type(value).__name__}.")
+    for name, text in value.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise InvalidRequestError("extra_headers has a name that is no HTTP header name.")
+        if name.lower() in _FRAMING:
+            raise InvalidRequestError(f"extra_headers may not set {name}: it frames the request.")
+        # A value may be a secret, so it is not shown.
+        if not isinstance(text, str) or not text.isascii() or not text.isprintable():
+            raise InvalidRequestError(
+                f"extra_headers[{name!r}] must be printable ASCII text on one line."
+            )
+
+
+def _check_mapping(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise InvalidRequestError(f"{attribute.name} must be a dict whose keys are text.")
+
+
+@attrs.frozen(kw_only=True)
+class CallOptions:
+    """The options that every call takes, beside its model and messages.
+
+    Args:
+        api_key: The vendor's key; None means the environment's.
+        base_url: Where the API lives; None means the environment's, or the vendor's.
+        timeout: Seconds for the whole call; None means the client's.
+        retry: The policy of this call; None means the client's.
+        extra_headers: Headers to add.
+        extra_query: Query parameters to add.
+        extra_body: Fields that win over everything else in the body.
+        cancel: A ``CancelToken``.
+        provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
+        api: ``"chat"``; None means that.
+        api_version: ``anthropic-version`` of this call; Claude's only.
+    """
+
+    api_key: str | None = attrs.field(default=None, repr=False)
+    base_url: str | None = None
+    timeout: float | None = attrs.field(default=None, validator=_check_timeout)
+    retry: RetryConfig | None = attrs.field(default=None, validator=_check_retry)
+    extra_headers: Mapping[str, str] | None = attrs.field(
+        default=None, repr=False, validator=_check_headers
+    )
+    extra_query: Mapping[str, Any] | None = attrs.field(
+        default=None, repr=False, validator=_check_mapping
+    )
+    extra_body: Mapping[str, Any] | None = attrs.field(
+        default=None, repr=False, validator=_check_mapping
+    )
+    cancel: Any = None
+    provider: str | None = attrs.field(default=None, validator=_check_provider)
+    api: str | None = attrs.field(default=None, validator=_check_api)
+    api_version: str | None = None

@@ -1,0 +1,104 @@
+"""Keys: checked once, masked wherever they could be shown, and kept out of error texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NoReturn
+
+from .errors import ConfigurationError
+
+__all__ = ["Secret", "check_key", "mask_echoes", "request_texts"]
+
+_KEY = re.compile(r"[!-~]{1,512}")
+_KEY_SHAPED = re.compile(r"\b(?:sk|pk|key)-[\w*.\-]{4,}", re.IGNORECASE)
+_MASK = "***"
+_ECHO = 12
+
+
+class Secret(str):
+    """Text whose repr is masked, so that dumps of locals and headers do not show it.
+
+    ``str()`` of it, and encoding it, give the text itself: that is how it reaches the wire.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{_MASK}'"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("API keys are not pickled; send the name of the key's variable instead")
+
+
+def check_key(key: str, source: str) -> Secret:
+    """Validate an API key.
+
+    Args:
+        key: The key; one trailing line break, as files have it, is dropped.
+        source: Where it came from, for the message.
+
+    Raises:
+        ConfigurationError: It holds anything but printable ASCII without spaces. The message
+            says where the first wrong character stands and never shows the key.
+    """
+    if not isinstance(key, str):
+        raise ConfigurationError(f"The API key from {source} is {type(key).__name__}, not text.")
+    stripped = key[:-2] if key.endswith("\r\n") else key.removesuffix("\n")
+    if _KEY.fullmatch(stripped):
+        return Secret(stripped)
+    if len(stripped) > 512:
+        raise ConfigurationError(f"The API key from {source} is longer than 512 characters.")
+    at = next(index for index, char in enumerate(stripped) if not "!" <= char <= "~")
+    raise ConfigurationError(
+        f"The API key from {source} has a character that no key has at position {at} "
+        "(a space, a line break, a NUL or a non-ASCII character). Copy the key again."
+    )
+
+
+def request_texts(body: Any, secrets: Iterable[str]) -> list[str]:
+    """Collect what an error text must not repeat: prompts and keys, not the API's own words.
+
+    Args:
+        body: The request body; its top-level names and ``model`` belong to the API and stay
+            readable, since error messages are useless without them.
+        secrets: Keys and header values of the request.
+    """
+    texts = [secret for secret in secrets if len(secret) >= _ECHO]
+    if isinstance(body, Mapping):
+        for name, value in body.items():
+            if name != "model":
+                texts.extend(_leaves(value))
+    return texts
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            if len(item) >= _ECHO:
+                yield item
+        elif isinstance(item, Mapping):
+            pending.extend(item)
+            pending.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            pending.extend(item)
+
+
+def mask_echoes(text: str, request: list[str]) -> str:
+    """Mask in ``text`` every run of 12 or more characters that also stands in the request."""
+    haystack = "\0".join(request)
+    kept: list[str] = []
+    at = 0
+    while at < len(text):
+        end = at + _ECHO
+        if end <= len(text) and text[at:end] in haystack:
+            while end < len(text) and text[at : end + 1] in haystack:
+                end += 1
+            kept.append(_MASK)
+            at = end
+        else:
+            kept.append(text[at])
+            at += 1
+    return _KEY_SHAPED.sub(_MASK, "".join(kept))

@@ -1,0 +1,219 @@
+"""Where a call goes: vendor, dialect, URL and key, from options and environment."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from collections.abc import Mapping
+from typing import TypeAlias
+from urllib.parse import SplitResult, urlsplit
+
+import attrs
+
+from ._options import CallOptions
+from ._secrets import Secret, check_key
+from .dialects.claude_messages import DEFAULT_VERSION, ClaudeMessages
+from .dialects.openai_chat import OpenAIChat
+from .errors import ConfigurationError, InvalidRequestError, MissingKeyError
+
+__all__ = ["Account", "AnyDialect", "Target", "is_loopback", "provider_of", "resolve"]
+
+AnyDialect: TypeAlias = "OpenAIChat | ClaudeMessages"
+
+_OPENAI_URL = "https://api.openai.com/v1"
+_CLAUDE_URL = "https://api.anthropic.com"
+# These take max_completion_tokens; every other server is asked with the name it surely knows.
+_OPENAI_HOSTS = (".openai.com", ".openai.azure.com", ".services.ai.azure.com")
+
+
+@attrs.frozen(kw_only=True)
+class Account:
+    """What an adapter knows beside a call's options; None leaves it to the environment.
+
+    Args:
+        provider: ``"openai"`` or ``"claude"``.
+        api_key: The vendor's key.
+        base_url: Where the API lives.
+        organization: OpenAI's organization.
+        project: OpenAI's project.
+        api_version: Claude's ``anthropic-version``.
+    """
+
+    provider: str
+    api_key: str | None = attrs.field(default=None, repr=False)
+    base_url: str | None = None
+    organization: str | None = None
+    project: str | None = None
+    api_version: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """One place that calls go to.
+
+    Attributes:
+        dialect: What is spoken there.
+        base_url: Scheme, host and path prefix, without a slash at the end.
+        auth: Headers that authenticate.
+    """
+
+    dialect: AnyDialect
+    base_url: str
+    auth: Mapping[str, str] = attrs.field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """Where the dialect's requests go."""
+        return self.base_url + self.dialect.path
+
+    @property
+    def models_url(self) -> str:
+        """Where the models are listed."""
+        return self.base_url + self.dialect.models_path
+
+
+def provider_of(model: str) -> str:
+    """Tell the vendor by the model's name: ``claude...`` is Claude, everything else OpenAI."""
+    return "claude" if model.startswith("claude") else "openai"
+
+
+def resolve(
+    account: Account, options: CallOptions, environ: Mapping[str, str], *, allow_http: bool
+) -> Target:
+    """Decide where a call goes; the call's options beat the account, both the environment.
+
+    Raises:
+        ConfigurationError: A URL, key or option cannot work; ``MissingKeyError`` names every
+            place that was looked at.
+    """
+    if account.provider == "claude":
+        return _claude(account, options, environ, allow_http)
+    if options.api_version is not None:
+        raise InvalidRequestError("api_version= is Claude's; OpenAI has none.")
+    return _openai(account, options, environ, allow_http)
+
+
+def _openai(
+    account: Account, options: CallOptions, environ: Mapping[str, str], allow_http: bool
+) -> Target:
+    base_url = _first(options.base_url, account.base_url, environ.get("OPENAI_BASE_URL"))
+    url = _normalize(base_url or _OPENAI_URL, "openai", allow_http)
+    key = _given_key(options, account) or _variable_key("OPENAI_API_KEY", environ)
+    if key is None:
+        raise MissingKeyError(
+            "No OpenAI key: api_key= was not given and OPENAI_API_KEY is not set.",
+            provider="openai",
+        )
+    host = "." + (urlsplit(url).hostname or "")
+    dialect = OpenAIChat(
+        max_tokens_name=("max_completion_tokens" if host.endswith(_OPENAI_HOSTS) else "max_tokens"),
+        organization=_header_value(account.organization, "OPENAI_ORG_ID", environ),
+        project=_header_value(account.project, "OPENAI_PROJECT_ID", environ),
+    )
+    return Target(dialect=dialect, base_url=url, auth=dialect.headers(key, bearer=True))
+
+
+def _claude(
+    account: Account, options: CallOptions, environ: Mapping[str, str], allow_http: bool
+) -> Target:
+    base_url = _first(options.base_url, account.base_url, environ.get("ANTHROPIC_BASE_URL"))
+    url = _normalize(base_url or _CLAUDE_URL, "claude", allow_http)
+    key = _given_key(options, account) or _variable_key("ANTHROPIC_API_KEY", environ)
+    token = None if key else _variable_key("ANTHROPIC_AUTH_TOKEN", environ)
+    if key is None and token is None:
+        raise MissingKeyError(
+            "No Claude key: api_key= was not given, and neither ANTHROPIC_API_KEY "
+            "nor ANTHROPIC_AUTH_TOKEN is set.",
+            provider="claude",
+        )
+    dialect = ClaudeMessages(
+        api_version=_first(options.api_version, account.api_version) or DEFAULT_VERSION
+    )
+    if key is not None:
+        return Target(dialect=dialect, base_url=url, auth=dialect.headers(key, bearer=False))
+    assert token is not None
+    return Target(dialect=dialect, base_url=url, auth=dialect.headers(token, bearer=True))
+
+
+def _first(*values: str | None) -> str | None:
+    return next((value for value in values if value is not None and value != ""), None)
+
+
+def _given_key(options: CallOptions, account: Account) -> Secret | None:
+    key = options.api_key if options.api_key is not None else account.api_key
+    if key is None:
+        return None
+    if key == "":
+        raise MissingKeyError("api_key= was given, but is empty.", provider=account.provider)
+    return check_key(key, "api_key=")
+
+
+def _variable_key(name: str, environ: Mapping[str, str]) -> Secret | None:
+    key = environ.get(name)
+    return check_key(key, name) if key and key.strip() else None
+
+
+def _header_value(given: str | None, variable: str, environ: Mapping[str, str]) -> str | None:
+    value = given if given is not None else environ.get(variable)
+    if not value:
+        return None
+    if not value.isascii() or not value.isprintable():
+        raise ConfigurationError(f"{variable} (or the adapter's argument) must be printable ASCII.")
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host`` is this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@functools.lru_cache(maxsize=256)
+def _normalize(base_url: str, provider: str, allow_http: bool) -> str:
+    """Return ``base_url`` checked and in the form that paths are appended to."""
+    parts = _split(base_url)
+    host = parts.hostname or ""
+    if parts.scheme == "http" and not (allow_http or is_loopback(host)):
+        raise ConfigurationError(
+            f"base_url uses http:// for {host}: key and prompts would go out in the clear. "
+            "Use https://, or HttpClientConfig(allow_http=True) if you mean it."
+        )
+    path = parts.path.rstrip("/")
+    if provider == "openai":
+        path = path or "/v1"
+    else:
+        path = path.removesuffix("/v1").rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def _split(base_url: object) -> SplitResult:
+    problem = None
+    if not isinstance(base_url, str):
+        raise ConfigurationError(f"base_url must be text, not {type(base_url).__name__}.")
+    try:
+        parts = urlsplit(base_url)
+        host = parts.hostname or ""
+        host.encode("idna")
+        _ = parts.port
+    except ValueError:
+        raise ConfigurationError("base_url is no URL that can be read.") from None
+    if parts.scheme not in ("http", "https"):
+        problem = "must begin with https:// (or http:// for loopback)"
+    elif not host:
+        problem = "has no host"
+    elif parts.username is not None or parts.password is not None:
+        # A URL with a password in it must not reach a log, so it is not shown.
+        raise ConfigurationError("base_url must not hold a user name or password; use api_key=.")
+    elif parts.query or parts.fragment or base_url.rstrip("/").endswith(("?", "#")):
+        problem = "must have no query and no fragment; use extra_query="
+    elif not base_url.isprintable() or " " in base_url or "\\" in base_url:
+        problem = "holds a space, a backslash or a control character"
+    elif any(len(label) > 63 for label in host.split(".")):
+        problem = "has a host label of more than 63 characters"
+    if problem:
+        raise ConfigurationError(f"base_url {problem}: {base_url!r}.")
+    return parts

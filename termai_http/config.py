@@ -1,0 +1,371 @@
+"""Configuration values: frozen, validated where they are made, read from the environment once."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from ._version import __version__
+from .errors import ConfigurationError
+
+__all__ = ["HttpClientConfig", "Limits", "RetryConfig"]
+
+log = logging.getLogger("termai_http")
+
+_PREFIX = "TERMAI_HTTP_"
+_OTHER_VARIABLES = frozenset({"TERMAI_HTTP_MODEL"})
+_Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+_T = TypeVar("_T")
+
+
+def _refuse(name: str, value: object, allowed: str) -> ConfigurationError:
+    return ConfigurationError(f"{name} must be {allowed}, not {value!r}.")
+
+
+def _number(allowed: str, check: Callable[[float], bool], *, optional: bool = False) -> _Validator:
+    def validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is None and optional:
+            return
+        real = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not real or not math.isfinite(value) or not check(value):
+            raise _refuse(attribute.name, value, allowed)
+
+    return validate
+
+
+def _whole(allowed: str, least: int, *, optional: bool = False) -> _Validator:
+    def validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is None and optional:
+            return
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise _refuse(attribute.name, value, allowed)
+
+    return validate
+
+
+def _flag(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise _refuse(attribute.name, value, "True or False")
+
+
+def _instance(cls: type, *, optional: bool = False) -> _Validator:
+    def validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if not (isinstance(value, cls) or (value is None and optional)):
+            raise _refuse(attribute.name, value, f"a {cls.__name__}" + " or None" * optional)
+
+    return validate
+
+
+_SECONDS = "a number of seconds above 0"
+_positive = _number(_SECONDS, lambda value: value > 0)
+_positive_or_none = _number(_SECONDS + ", or None", lambda value: value > 0, optional=True)
+_not_negative = _number("a number of seconds of at least 0", lambda value: value >= 0)
+_count = _whole("a whole number of at least 1", 1)
+_size = _whole("a whole number of bytes of at least 1", 1)
+
+
+def _statuses(value: Any) -> Any:
+    try:
+        return frozenset(value)
+    except TypeError:
+        return value
+
+
+def _check_statuses(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, frozenset) or not all(
+        isinstance(status, int) and 400 <= status <= 599 for status in value
+    ):
+        raise _refuse(attribute.name, value, "HTTP statuses from 400 to 599")
+
+
+@attrs.frozen(kw_only=True)
+class RetryConfig:
+    """How often a call is tried again, and how long it waits before that.
+
+    The n-th wait is drawn evenly from 0 to ``min(max_delay, base_delay * backoff_multiplier**n)``
+    (full jitter), n from 0. A wait that the server asks for is kept, with up to a tenth added.
+
+    Args:
+        max_attempts: Most attempts of a call, the first included; 1 never retries.
+        base_delay: Seconds; the first wait's upper bound.
+        max_delay: Seconds; caps our own waits, never the server's.
+        backoff_multiplier: Growth of the bound from wait to wait, at least 1.
+        retry_on_status: Statuses that are tried again. Billing 429s never are.
+        ambiguous_retries: How often a request is repeated that may have been processed, and
+            billed: a connection reset after sending, a body cut short.
+        retry_read_timeouts: Whether a read timeout is tried again. Off, since the model may
+            still be running and the call is then billed twice.
+    """
+
+    max_attempts: int = attrs.field(default=3, validator=_count)
+    base_delay: float = attrs.field(default=0.5, validator=_not_negative)
+    max_delay: float = attrs.field(default=30.0, validator=_not_negative)
+    backoff_multiplier: float = attrs.field(
+        default=2.0, validator=_number("a number of at least 1", lambda value: value >= 1)
+    )
+    retry_on_status: frozenset[int] = attrs.field(
+        default=frozenset({408, 409, 429, 500, 502, 503, 504, 529}),
+        converter=_statuses,
+        validator=_check_statuses,
+    )
+    ambiguous_retries: int = attrs.field(
+        default=1, validator=_whole("a whole number of at least 0", 0)
+    )
+    retry_read_timeouts: bool = attrs.field(default=False, validator=_flag)
+
+    def evolve(self, **changes: Any) -> RetryConfig:
+        """Return a copy with some fields changed, validated anew."""
+        return _evolve(self, changes)
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What a server may send us, in bytes.
+
+    Args:
+        body: A reply's body, decoded.
+        headers: A reply's header block.
+        error_body: How much of an error's body is read.
+        stream_line: One line of a stream.
+        stream_event: One event of a stream.
+    """
+
+    body: int = attrs.field(default=64 * 1024 * 1024, validator=_size)
+    headers: int = attrs.field(default=256 * 1024, validator=_size)
+    error_body: int = attrs.field(default=64 * 1024, validator=_size)
+    stream_line: int = attrs.field(default=1024 * 1024, validator=_size)
+    stream_event: int = attrs.field(default=4 * 1024 * 1024, validator=_size)
+
+
+def _check_user_agent(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    # RFC 9110, section 5.5: a field value is visible ASCII with single spaces inside.
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise _refuse(attribute.name, value, "printable ASCII text")
+    if not value.isascii() or value != value.strip():
+        raise _refuse(attribute.name, value, "printable ASCII text without spaces around it")
+
+
+def _freeze_proxies(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _check_proxies(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    # The value may hold a proxy's password, so only its shape is named.
+    if not isinstance(value, dict) or not all(
+        isinstance(key, str) and isinstance(url, str) for key, url in value.items()
+    ):
+        raise ConfigurationError(
+            'proxies must be a dict like {"https": "http://host:port"}, or None.'
+        )
+
+
+def _check_client_cert(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    pair = isinstance(value, tuple) and len(value) == 2 and all(isinstance(x, str) for x in value)
+    if not (value is None or isinstance(value, str) or pair):
+        raise _refuse(
+            attribute.name, value, "the path of a PEM file, a pair (certificate, key), or None"
+        )
+
+
+def _hide_proxies(value: Mapping[str, str] | None) -> str:
+    return "None" if value is None else f"{{{', '.join(f'{key!r}: ***' for key in value)}}}"
+
+
+@attrs.frozen(kw_only=True)
+class HttpClientConfig:
+    """Everything a client is configured with. Times are seconds throughout.
+
+    Args:
+        timeout: The whole ``chat()``: slot wait, connect, every attempt, waits, body.
+        stream_timeout: The same for a whole stream, the caller's own time included.
+        connect_timeout: DNS, TCP and TLS of one attempt, over all addresses together.
+        read_timeout: Longest silence between two reads. None means what is left of the deadline,
+            and 60 for a stream.
+        pool_idle_timeout: An idle connection older than this is never reused, and is closed.
+        pool_max_idle_per_host: Idle connections kept for a host; those above it are closed once
+            they were idle for 5 seconds.
+        max_connections: Connections in use at once; further calls wait, within their deadline.
+        retry: None means each vendor's own policy (OpenAI: base 1, max 60; Claude: base 1,
+            max 120; the rest as ``RetryConfig()``). One given here holds for every call.
+        max_retries: Retries after the first attempt, in whichever policy holds: 2 means
+            ``max_attempts=3``. None leaves the policy's own number.
+        user_agent: The ``User-Agent`` header.
+        pooling: Share of calls that use the shared pool, 0.0 to 1.0; the others open a
+            connection of their own. The variable ``TERMAI_HTTP_POOLING`` beats this.
+        proxies: ``{"https": "http://host:port"}``; None means the environment's, with
+            ``trust_env``. Loopback is never proxied.
+        ca_bundle: Path of a PEM file or directory with the CAs to trust; None means the
+            environment's (``REQUESTS_CA_BUNDLE``, ``CURL_CA_BUNDLE``) or certifi's.
+        client_cert: Path of a PEM file with certificate and key, or a pair of paths.
+        trust_env: Whether proxies and CA bundle come from the environment where not given.
+            It is read once per client; netrc never is.
+        allow_http: Whether plain ``http://`` may go to a host that is not loopback.
+        limits: What a server may send us.
+
+    Raises:
+        ConfigurationError: A value is out of range; the message names field, value and range.
+    """
+
+    timeout: float = attrs.field(default=120.0, validator=_positive)
+    stream_timeout: float = attrs.field(default=600.0, validator=_positive)
+    connect_timeout: float = attrs.field(default=10.0, validator=_positive)
+    read_timeout: float | None = attrs.field(default=None, validator=_positive_or_none)
+    pool_idle_timeout: float = attrs.field(default=90.0, validator=_positive)
+    pool_max_idle_per_host: int = attrs.field(
+        default=100, validator=_whole("a whole number of at least 0", 0)
+    )
+    max_connections: int = attrs.field(default=1000, validator=_count)
+    retry: RetryConfig | None = attrs.field(
+        default=None, validator=_instance(RetryConfig, optional=True)
+    )
+    max_retries: int | None = attrs.field(
+        default=None, validator=_whole("a whole number of at least 0, or None", 0, optional=True)
+    )
+    user_agent: str = attrs.field(default=f"TermAI/{__version__}", validator=_check_user_agent)
+    pooling: float = attrs.field(
+        default=1.0, validator=_number("a share from 0.0 to 1.0", lambda value: 0 <= value <= 1)
+    )
+    proxies: Mapping[str, str] | None = attrs.field(
+        default=None,
+        converter=_freeze_proxies,
+        validator=_check_proxies,
+        repr=_hide_proxies,
+        hash=False,
+    )
+    ca_bundle: str | None = attrs.field(default=None, validator=_instance(str, optional=True))
+    client_cert: str | tuple[str, str] | None = attrs.field(
+        default=None, validator=_check_client_cert
+    )
+    trust_env: bool = attrs.field(default=True, validator=_flag)
+    allow_http: bool = attrs.field(default=False, validator=_flag)
+    limits: Limits = attrs.field(factory=Limits, validator=_instance(Limits))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> HttpClientConfig:
+        """Read the configuration from ``TERMAI_HTTP_*`` variables.
+
+        Each field has a variable of its name in capitals (``TERMAI_HTTP_TIMEOUT=30``); the fields
+        of ``retry`` and ``limits`` carry theirs in front (``TERMAI_HTTP_RETRY_MAX_ATTEMPTS=5``);
+        ``TERMAI_HTTP_PROXIES`` is one URL for all schemes, ``TERMAI_HTTP_CLIENT_CERT`` one path
+        or two with a comma between. An empty variable counts as not set, and one whose name is
+        unknown is warned of.
+
+        Args:
+            environ: Variables to read; None means the process's.
+
+        Raises:
+            ConfigurationError: A value cannot be read; the message names the variable.
+        """
+        found = _read_variables(os.environ if environ is None else environ)
+        return _from_variables(cls, found, _PREFIX)
+
+    def evolve(self, **changes: Any) -> HttpClientConfig:
+        """Return a copy with some fields changed, validated anew."""
+        return _evolve(self, changes)
+
+
+def pooling_override(environ: Mapping[str, str]) -> float | None:
+    """Return what ``TERMAI_HTTP_POOLING`` says, None where it says nothing."""
+    text = environ.get("TERMAI_HTTP_POOLING", "").strip()
+    if not text:
+        return None
+    return HttpClientConfig.from_env({"TERMAI_HTTP_POOLING": text}).pooling
+
+
+def _evolve(config: _T, changes: Mapping[str, Any]) -> _T:
+    known = [field.name for field in attrs.fields(type(config))]  # type: ignore[arg-type]
+    for name in changes:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ConfigurationError(
+                f"{type(config).__name__} has no field {name!r}"
+                + (f"; did you mean {close[0]!r}?" if close else ".")
+            )
+    return attrs.evolve(config, **changes)  # type: ignore[misc]
+
+
+def _read_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    known = _variable_names(HttpClientConfig, _PREFIX)
+    found = {}
+    for name, text in environ.items():
+        if not name.startswith(_PREFIX) or name in _OTHER_VARIABLES or not text.strip():
+            continue
+        if name in known:
+            found[name] = text.strip()
+        else:
+            close = difflib.get_close_matches(name, known, n=1)
+            log.warning(
+                "The environment variable %s is unknown and ignored%s",
+                name,
+                f"; did you mean {close[0]}?" if close else "",
+            )
+    return found
+
+
+def _nested(field: attrs.Attribute[Any]) -> type[Any] | None:
+    return {"retry": RetryConfig, "limits": Limits}.get(field.name)
+
+
+def _variable_names(cls: type[Any], prefix: str) -> list[str]:
+    names: list[str] = []
+    for field in attrs.fields(cls):
+        name = prefix + field.name.upper()
+        nested = _nested(field)
+        names.extend(_variable_names(nested, f"{name}_") if nested else [name])
+    return names
+
+
+def _from_variables(cls: type[_T], found: Mapping[str, str], prefix: str) -> _T:
+    values: dict[str, Any] = {}
+    for field in attrs.fields(cls):  # type: ignore[arg-type]
+        name = prefix + field.name.upper()
+        nested = _nested(field)
+        if nested is not None:
+            if any(variable.startswith(f"{name}_") for variable in found):
+                values[field.name] = _from_variables(nested, found, f"{name}_")
+        elif name in found:
+            values[field.name] = _parse(field, found[name], name)
+    try:
+        return cls(**values)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error.message} (from {prefix}* variables)") from None
+
+
+_FLAGS = {"1": True, "true": True, "yes": True, "on": True} | {
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+def _parse(field: attrs.Attribute[Any], text: str, name: str) -> Any:
+    kind = str(field.type)
+    try:
+        if kind == "bool":
+            return _FLAGS[text.lower()]
+        if kind.startswith("frozenset"):
+            return frozenset(int(part) for part in text.split(","))
+        if kind.startswith("int"):
+            return int(text)
+        if kind.startswith("float"):
+            return float(text)
+    except (KeyError, ValueError):
+        wanted = {"b": "true or false", "i": "a whole number", "f": "a number"}[kind[0]]
+        if kind.startswith("frozenset"):
+            wanted = "whole numbers with commas between"
+        raise ConfigurationError(f"{name} must be {wanted}, not {text!r}.") from None
+    if field.name == "proxies":
+        return {"http": text, "https": text}
+    if field.name == "client_cert" and "," in text:
+        certificate, _, key = text.partition(",")
+        return certificate.strip(), key.strip()
+    return text

@@ -1,0 +1,1 @@
+"""Vendor APIs on the wire: pure encoders and decoders, no I/O."""

@@ -1,0 +1,269 @@
+"""Thread-safe figures: of calls (``HttpMetrics``), and of a whole client (``ClientStats``)."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from datetime import timedelta
+
+import attrs
+
+__all__ = ["CallRecord", "ClientStats", "Distribution", "HttpMetrics", "HttpStats", "format_stats"]
+
+
+@attrs.frozen(kw_only=True)
+class CallRecord:
+    """All that the metrics keep of one call; times in seconds."""
+
+    duration: float
+    success: bool
+    retries: int = 0
+    causes: tuple[str, ...] = ()
+    failure: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    time_to_first_token: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class HttpStats:
+    """Figures of all calls up to one moment; consistent, so the parts add up.
+
+    Attributes:
+        total_requests: Calls that ended, well or not.
+        successful_requests: Those that gave a reply.
+        failed_requests: Those that raised.
+        success_rate: Successful of all, 0.0 to 1.0; 1.0 before the first call.
+        average_duration_ms: Mean milliseconds of a call, waits between attempts included.
+        total_retries: Attempts beyond each call's first.
+        average_retries: The same a call.
+        p50_duration_ms: Median of the durations, to 2 %; 0.0 before the first call.
+        p95_duration_ms: 95th percentile, to 2 %.
+        p99_duration_ms: 99th percentile, to 2 %.
+        p50_time_to_first_token_ms: Median over streams; None before the first.
+        p95_time_to_first_token_ms: 95th percentile over streams.
+        p99_time_to_first_token_ms: 99th percentile over streams.
+        in_flight: Calls that are running.
+        input_tokens: Tokens read, as the vendors counted them.
+        output_tokens: Tokens written.
+        failures_by_class: Failed calls by the name of their error's class.
+        retries_by_cause: Retries by cause: a status, ``"not_sent"``, ``"stale_connection"``,
+            ``"ambiguous"``, ``"read_timeout"``.
+    """
+
+    total_requests: int = 0
+    successful_requests: int = 0
+    failed_requests: int = 0
+    success_rate: float = 1.0
+    average_duration_ms: float = 0.0
+    total_retries: int = 0
+    average_retries: float = 0.0
+    p50_duration_ms: float = 0.0
+    p95_duration_ms: float = 0.0
+    p99_duration_ms: float = 0.0
+    p50_time_to_first_token_ms: float | None = None
+    p95_time_to_first_token_ms: float | None = None
+    p99_time_to_first_token_ms: float | None = None
+    in_flight: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    failures_by_class: Mapping[str, int] = attrs.field(factory=dict)
+    retries_by_cause: Mapping[str, int] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class ClientStats:
+    """Figures of one client up to one moment: its connections and its calls.
+
+    Attributes:
+        active_connections: Connections in use.
+        idle_connections: Open connections that wait for a call.
+        total_requests: Attempts that got a connection; ``opened + reused``.
+        opened: Those that opened one.
+        reused: Those that took an idle one.
+        reuse_ratio: Reused of all, 0.0 to 1.0; 0.0 before the first.
+        evicted: Connections closed while idle: too old, too many, or dropped by the server.
+        discarded: Connections closed while in use: after a failure, or as either side wished.
+        waiting: Calls that wait for a slot.
+        calls: The figures of the calls.
+    """
+
+    active_connections: int = 0
+    idle_connections: int = 0
+    total_requests: int = 0
+    opened: int = 0
+    reused: int = 0
+    reuse_ratio: float = 0.0
+    evicted: int = 0
+    discarded: int = 0
+    waiting: int = 0
+    calls: HttpStats = attrs.field(factory=HttpStats)
+
+
+class Distribution:
+    """Seconds counted in buckets that are 2 % wide, so that memory does not grow with calls."""
+
+    _WIDTH = math.log(1.02)
+    _LEAST = 1e-6
+
+    def __init__(self) -> None:
+        self._buckets: Counter[int] = Counter()
+        self._count = 0
+
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        self._buckets[int(math.log(max(seconds, self._LEAST) / self._LEAST) / self._WIDTH)] += 1
+        self._count += 1
+
+    def percentile(self, share: float) -> float | None:
+        """Return the duration, in seconds, below which ``share`` of all lie; None if empty."""
+        rank = math.ceil(share * self._count)
+        for bucket in sorted(self._buckets):
+            rank -= self._buckets[bucket]
+            if rank <= 0:
+                return self._LEAST * math.exp((bucket + 0.5) * self._WIDTH)
+        return None
+
+
+class HttpMetrics:
+    """Counts calls. Every method is safe from any thread and takes one short lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._total = self._successful = self._retries = 0
+        self._duration = 0.0
+        self._input_tokens = self._output_tokens = 0
+        self._failures: Counter[str] = Counter()
+        self._causes: Counter[str] = Counter()
+        self._durations = Distribution()
+        self._first_tokens = Distribution()
+
+    def record_request(self, duration: float | timedelta, success: bool, retries: int = 0) -> None:
+        """Count one call that was made elsewhere.
+
+        Args:
+            duration: Its length, in seconds or as a ``timedelta``.
+            success: Whether it gave a reply.
+            retries: Attempts beyond the first.
+        """
+        seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+        if not math.isfinite(seconds) or seconds < 0:
+            raise ValueError(f"duration must be seconds of at least 0, not {duration!r}")
+        if retries < 0:
+            raise ValueError(f"retries must be at least 0, not {retries!r}")
+        with self._lock:
+            self._add(CallRecord(duration=seconds, success=bool(success), retries=retries))
+
+    def begin(self) -> None:
+        """Count a call as running."""
+        with self._lock:
+            self._in_flight += 1
+
+    def end(self, record: CallRecord | None) -> None:
+        """Count a running call as ended; None forgets one that never reached the network."""
+        with self._lock:
+            self._in_flight -= 1
+            if record is not None:
+                self._add(record)
+
+    def _add(self, record: CallRecord) -> None:
+        self._total += 1
+        self._duration += record.duration
+        self._durations.add(record.duration)
+        self._retries += record.retries
+        if record.success:
+            self._successful += 1
+            self._input_tokens += record.input_tokens
+            self._output_tokens += record.output_tokens
+        elif record.failure:
+            self._failures[record.failure] += 1
+        if record.causes:
+            self._causes.update(record.causes)
+        if record.time_to_first_token is not None:
+            self._first_tokens.add(record.time_to_first_token)
+
+    def reset(self) -> None:
+        """Start over with zeros; calls that run stay in flight."""
+        with self._lock:
+            self._clear()
+
+    def get_stats(self) -> HttpStats:
+        """Return a consistent snapshot."""
+        with self._lock:
+            total, durations, first = self._total, self._durations, self._first_tokens
+            return HttpStats(
+                total_requests=total,
+                successful_requests=self._successful,
+                failed_requests=total - self._successful,
+                success_rate=self._successful / total if total else 1.0,
+                average_duration_ms=self._duration / total * 1000 if total else 0.0,
+                total_retries=self._retries,
+                average_retries=self._retries / total if total else 0.0,
+                p50_duration_ms=(durations.percentile(0.50) or 0.0) * 1000,
+                p95_duration_ms=(durations.percentile(0.95) or 0.0) * 1000,
+                p99_duration_ms=(durations.percentile(0.99) or 0.0) * 1000,
+                p50_time_to_first_token_ms=_milliseconds(first.percentile(0.50)),
+                p95_time_to_first_token_ms=_milliseconds(first.percentile(0.95)),
+                p99_time_to_first_token_ms=_milliseconds(first.percentile(0.99)),
+                in_flight=self._in_flight,
+                input_tokens=self._input_tokens,
+                output_tokens=self._output_tokens,
+                failures_by_class=dict(self._failures),
+                retries_by_cause=dict(self._causes),
+            )
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000
+
+
+def format_stats(stats: ClientStats) -> str:
+    """Lay a client's figures out as a table for people."""
+    calls = stats.calls
+    rows = [
+        ("calls", f"{calls.total_requests}", f"{calls.in_flight} in flight"),
+        (
+            "succeeded",
+            f"{calls.successful_requests}",
+            f"{calls.success_rate:.1%}, {calls.failed_requests} failed",
+        ),
+        ("retries", f"{calls.total_retries}", f"{calls.average_retries:.2f} a call"),
+        (
+            "duration",
+            f"{calls.average_duration_ms:.1f} ms",
+            f"p50 {calls.p50_duration_ms:.1f}, p95 {calls.p95_duration_ms:.1f}, "
+            f"p99 {calls.p99_duration_ms:.1f}",
+        ),
+        ("tokens", f"{calls.input_tokens} in", f"{calls.output_tokens} out"),
+        (
+            "connections",
+            f"{stats.active_connections} active",
+            f"{stats.idle_connections} idle, {stats.waiting} calls waiting",
+        ),
+        (
+            "attempts",
+            f"{stats.total_requests}",
+            f"{stats.opened} opened a connection, {stats.reused} reused one",
+        ),
+        (
+            "reuse",
+            f"{stats.reuse_ratio:.1%}",
+            f"{stats.evicted} evicted, {stats.discarded} discarded",
+        ),
+    ]
+    rows += [(f"  retry: {cause}", f"{n}", "") for cause, n in _ranked(calls.retries_by_cause)]
+    rows += [(f"  failed: {name}", f"{n}", "") for name, n in _ranked(calls.failures_by_class)]
+    first = max(len(row[0]) for row in rows)
+    second = max(len(row[1]) for row in rows)
+    lines = [f"{a:<{first}}  {b:>{second}}  {c}".rstrip() for a, b, c in rows]
+    return "\n".join(["termai_http", "-" * max(map(len, lines)), *lines])
+
+
+def _ranked(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
