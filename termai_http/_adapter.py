@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -10,6 +9,7 @@ import attrs
 
 from ._chat import list_models, send_chat
 from ._client import Client, client
+from ._log import log
 from ._options import CallOptions
 from ._target import Account
 from .config import RetryConfig
@@ -18,7 +18,6 @@ from .models import ChatRequest, ChatResponse
 
 __all__ = ["Adapter", "chat_with"]
 
-log = logging.getLogger("termai_http")
 
 _HEALTH_TIMEOUT = 5.0
 _Self = TypeVar("_Self", bound="Adapter")

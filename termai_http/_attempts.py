@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -10,6 +9,7 @@ import attrs
 
 from . import errors, events
 from ._call import AttemptLimits, Call
+from ._log import log
 from ._retry import Gate, Kind, ServerWish, Verdict, classify, server_wish
 from .config import RetryConfig
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "make_attempts"]
 
-log = logging.getLogger("termai_http")
 
 T = TypeVar("T")
 _NO_WISH = ServerWish()

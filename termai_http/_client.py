@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import weakref
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from ._call import CancelToken, Clock
 from ._chat import model_or_default, send_chat
 from ._core import Core
+from ._log import log
 from ._options import CallOptions, check_params
 from ._target import Account, provider_of
 from .config import HttpClientConfig, RetryConfig
@@ -37,7 +37,6 @@ __all__ = [
     "stats",
 ]
 
-log = logging.getLogger("termai_http")
 
 _MANY_ALIKE = 10
 

@@ -175,7 +175,11 @@ class Core:
         return outcome
 
     def _tell_end(self, call: Call, outcome: Outcome[T]) -> None:
-        who: dict[str, Any] = {"call_id": call.number, "provider": call.provider, "model": call.model}
+        who: dict[str, Any] = {
+            "call_id": call.number,
+            "provider": call.provider,
+            "model": call.model,
+        }
         error, response = outcome.error, outcome.response
         if error is not None:
             self.listeners.emit(

@@ -1,4 +1,4 @@
-"""The options of one call: told apart from the vendor's parameters, and checked before anything is sent."""
+"""The options of one call, told apart from the vendor's parameters and checked before sending."""
 
 from __future__ import annotations
 

@@ -182,12 +182,10 @@ def _normalize(base_url: str, provider: str, allow_http: bool) -> str:
             f"base_url uses http:// for {host}: key and prompts would go out in the clear. "
             "Use https://, or HttpClientConfig(allow_http=True) if you mean it."
         )
-    path = parts.path.rstrip("/")
+    origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     if provider == "openai":
-        path = path or "/v1"
-    else:
-        path = path.removesuffix("/v1").rstrip("/")
-    return f"{parts.scheme}://{parts.netloc}{path}"
+        return origin + (path or "/v1")
+    return origin + path.removesuffix("/v1").rstrip("/")
 
 
 def _split(base_url: object) -> SplitResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -19,16 +18,16 @@ from urllib3 import Timeout
 from . import errors
 from ._call import Attempt, Clock, active
 from ._environment import Environment
+from ._log import log
 from ._mapping import FOREIGN, deadline_exceeded, map_exception
-from ._pool import PoolRules, pool_classes, socket_options
 from ._policy import RetryPolicy
+from ._pool import PoolRules, pool_classes, socket_options
 from ._slots import PoolFigures, Slots
 from ._tls import make_context
 from .config import HttpClientConfig, RetryConfig
 
 __all__ = ["PooledAdapter", "PooledSession", "Transport"]
 
-log = logging.getLogger("termai_http")
 
 _POOLS = 64
 _CHUNK = 65536
@@ -234,7 +233,7 @@ class Transport:
         host = urlsplit(request.url or "").hostname or ""
         if attempt.call.left() <= 0:
             return deadline_exceeded(attempt)
-        active.attempt = attempt
+        outer, active.attempt = active.attempt, attempt
         try:
             response = self._send(request, attempt)
             return self._read(response)
@@ -243,7 +242,7 @@ class Transport:
         except FOREIGN as error:
             return map_exception(error, attempt, host)
         finally:
-            active.attempt = None
+            active.attempt = outer
             attempt.call.end_attempt()
 
     def _send(self, request: requests.PreparedRequest, attempt: Attempt) -> requests.Response:

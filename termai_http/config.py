@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -11,12 +10,12 @@ from typing import Any, TypeVar
 
 import attrs
 
+from ._log import log
 from ._version import __version__
 from .errors import ConfigurationError
 
 __all__ = ["HttpClientConfig", "Limits", "RetryConfig"]
 
-log = logging.getLogger("termai_http")
 
 _PREFIX = "TERMAI_HTTP_"
 _OTHER_VARIABLES = frozenset({"TERMAI_HTTP_MODEL"})

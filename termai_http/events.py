@@ -7,12 +7,13 @@ is logged, once a listener.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import attrs
+
+from ._log import log
 
 __all__ = [
     "AttemptFailed",
@@ -26,8 +27,6 @@ __all__ = [
     "Listeners",
     "RetryScheduled",
 ]
-
-log = logging.getLogger("termai_http")
 
 
 @attrs.frozen(kw_only=True)
