@@ -91,7 +91,8 @@ def make_attempts(
         if listeners:
             _tell_failure(listeners, call, kind, value)
         if verdict.wait is None:
-            return Outcome(error=value, response=response)
+            ended = call.interrupted is not None and not isinstance(value, call.interrupted)
+            return Outcome(error=_ended(call) if ended else value, response=response)
         fresh = verdict.fresh
         _wait(call, kind, value, verdict.wait, listeners)
         if call.interrupted is None and call.left() <= 0:

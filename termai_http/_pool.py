@@ -6,6 +6,7 @@ import functools
 import http.client
 import io
 import socket
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
@@ -191,6 +192,14 @@ class _IdleConnections:
     def evict(self, conn: HTTPConnection) -> None:
         self._close([conn])
 
+    def abandon(self) -> None:
+        """Close all, from a finalizer: it may run in a thread that holds the lock."""
+        closed = 0
+        while self._waiting:
+            self._waiting.pop()[0].close()
+            closed += 1
+        self._slots.abandoned.append(closed)
+
     def _remove_expired(self) -> list[HTTPConnection]:
         if not self._waiting:
             return []
@@ -228,6 +237,8 @@ class _PoolMixin(HTTPConnectionPool):
         super().__init__(*args, **kwargs)
         self._slots = slots
         self.idle = _IdleConnections(slots, rules, clock)
+        # A manager with too many pools drops the oldest without a word.
+        weakref.finalize(self, self.idle.abandon)
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         if self.pool is None:

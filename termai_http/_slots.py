@@ -78,6 +78,7 @@ class Slots:
     def __init__(self, limit: int, patience: float, clock: Clock) -> None:
         self.lock = threading.Lock()
         self.lost: deque[bool] = deque()
+        self.abandoned: deque[int] = deque()
         self._limit = limit
         self._patience = patience
         self._clock = clock
@@ -156,6 +157,10 @@ class Slots:
     def _take_back_lost(self) -> None:
         while self.lost:
             self._release(self.lost.popleft())
+        while self.abandoned:
+            number = self.abandoned.popleft()
+            self.idle -= number
+            self._evicted += number
 
     def count_opened(self) -> None:
         """Count a connection that was opened."""

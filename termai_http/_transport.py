@@ -132,6 +132,12 @@ class PooledAdapter(HTTPAdapter):
         if verify is not True or cert is not None:
             super().cert_verify(conn, url, verify, cert)
 
+    def close(self) -> None:
+        """Close the idle connections of every pool, and forget the pools."""
+        for pool in self.pools():
+            pool.close()
+        super().close()
+
     def pools(self) -> list[Any]:
         """Return the pools that are alive."""
         managers = [self.poolmanager, *self.proxy_manager.values()]
