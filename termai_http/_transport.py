@@ -218,7 +218,7 @@ class Transport:
             request.url = _prepared_url(url)
         request.headers = CaseInsensitiveDict(session.headers)
         request.headers.update(headers)
-        request._cookies = session.cookies  # noqa: SLF001 - what prepare_cookies() sets
+        request._cookies = session.cookies
         request.hooks = cast("Any", session.hooks)
         request.body = body
         if body is not None:
@@ -271,8 +271,8 @@ class Transport:
         except BaseException:
             response.close()
             raise
-        response._content = body  # noqa: SLF001 - what Response.content sets
-        response._content_consumed = True  # noqa: SLF001
+        response._content = body
+        response._content_consumed = True
         return response
 
     def figures(self) -> PoolFigures:

@@ -148,7 +148,7 @@ class Listeners:
         for listener in self._all:
             try:
                 listener(event)
-            except Exception:  # noqa: PERF203 - a listener's failure must not reach the call
+            except Exception:
                 if id(listener) not in self._failed:
                     self._failed.add(id(listener))
                     log.exception("A listener failed; its later failures are not logged")

@@ -170,7 +170,8 @@ def _tokens(text: str) -> int:
 
 def _openai_reply(request: RecordedRequest, number: int, text: str) -> dict[str, Any]:
     read, written = _tokens(request.prompt) + 8, _tokens(text)
-    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    message["annotations"] = []
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     return {
         "id": f"chatcmpl-{number:06d}",

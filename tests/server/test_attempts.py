@@ -59,10 +59,12 @@ def client() -> Iterator[Client]:
 
 
 def call(client: Client, dialect: str, base_url: str, **options: Any) -> ChatResponse:
+    """Send the canary in a dialect."""
     return client.chat(PROMPT, model=MODELS[dialect], base_url=base_url, api_key=KEY, **options)
 
 
 def assert_shows_no_secret(error: BaseException) -> None:
+    """Look for the canaries in all that an error shows."""
     shown = f"{error!s} {error!r} {error.args!r} {vars(error)!r}"
     assert KEY not in shown
     assert PROMPT not in shown
@@ -277,11 +279,13 @@ def listening(handle: Callable[[socket.socket], None]) -> Iterator[tuple[int, li
 
 
 def reset(sock: socket.socket) -> None:
+    """Read, and let the close be a reset."""
     sock.recv(65536)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def hang_up(sock: socket.socket) -> None:
+    """Read, and let the close be an orderly one."""
     sock.recv(65536)
 
 

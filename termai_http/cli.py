@@ -1,0 +1,201 @@
+"""The command ``termai-http``: chat, serve, demo."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from ._version import __version__
+
+__all__ = ["main"]
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+_DESCRIPTION = "Blocking calls to the OpenAI and Claude chat APIs over one pooled session."
+_CHAT_EXAMPLES = """\
+examples:
+  termai-http chat "Why is the sky blue?" -m gpt-5.5
+  termai-http chat "Why is the sky blue?" -m claude-opus-5-5 --system "One sentence."
+  git diff | termai-http chat -m gpt-5.5 --system "Write a commit message." -
+  termai-http chat hi -m gpt-5.5 --json
+
+The key is read from OPENAI_API_KEY, or ANTHROPIC_API_KEY for claude models.
+The answer goes to stdout, everything else to stderr.
+exit codes: 0 answered, 1 the call failed, 2 wrong usage or configuration, 130 interrupted
+"""
+_SERVE_EXAMPLES = """\
+example:
+  termai-http serve --port 8080
+  OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=x termai-http chat hi -m gpt-5.5
+"""
+_DEMO_TEXT = """\
+Needs no key and no network. Makes one call in each dialect against a loopback server, then calls
+from 32 threads with some 429s and 503s among them: once with a client a call, once with the
+shared client, and prints both side by side.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        argv: Arguments without the program's name; None means the process's.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away; without this Python would complain of it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="termai-http", description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"termai-http {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_chat(commands)
+    _add_serve(commands)
+    demo = commands.add_parser(
+        "demo",
+        help="show what a shared client saves",
+        description=_DEMO_TEXT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    chat = commands.add_parser(
+        "chat",
+        help="ask a model and print its answer",
+        description="Ask a model and print its answer.",
+        epilog=_CHAT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = chat.add_argument
+    add("prompt", nargs="?", default="-", help='what to ask; "-" or nothing reads stdin')
+    add("-m", "--model", help="the model; default TERMAI_HTTP_MODEL")
+    add("-s", "--system", help="instructions that stand before the prompt")
+    add("--max-tokens", type=int, metavar="N", help="most tokens to generate")
+    add("--timeout", type=float, metavar="SECONDS", help="for the whole call; default 120")
+    add("--base-url", metavar="URL", help="where the API lives")
+    add("--provider", choices=["openai", "claude"], help="default: by the model's name")
+    add("--api-version", metavar="VERSION", help="anthropic-version; default 2023-06-01")
+    add("--json", action="store_true", help="print the reply as a JSON object")
+    chat.set_defaults(run=_chat)
+
+
+def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="run a loopback server that speaks both dialects",
+        description="Run a loopback server that speaks both dialects, for tests and tries.",
+        epilog=_SERVE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = serve.add_argument
+    add("--port", type=int, default=0, help="port on 127.0.0.1; default a free one")
+    add("--delay", type=float, default=0.0, metavar="SECONDS", help="before each reply")
+    add(
+        "--connect-delay",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="before the first request of each connection",
+    )
+    serve.set_defaults(run=_serve)
+
+
+def _chat(args: argparse.Namespace) -> int:
+    from ._client import chat, close
+    from .errors import ConfigurationError, InvalidRequestError, TermaiHttpError
+
+    prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
+    try:
+        reply = chat(
+            prompt,
+            model=args.model,
+            system=args.system,
+            max_tokens=args.max_tokens,
+            timeout=args.timeout,
+            base_url=args.base_url,
+            provider=args.provider,
+            api_version=args.api_version,
+        )
+    except (ConfigurationError, InvalidRequestError) as error:
+        print(f"termai-http: {error}", file=sys.stderr)
+        return USAGE
+    except TermaiHttpError as error:
+        print(f"termai-http: {type(error).__name__}: {error}", file=sys.stderr)
+        return FAILED
+    finally:
+        close()
+    if not args.json:
+        print(reply.text)
+        return OK
+    usage = reply.usage
+    fields = {
+        "text": reply.text,
+        "model": reply.model,
+        "finish_reason": reply.finish_reason,
+        "usage": {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
+        },
+        "id": reply.id,
+        "request_id": reply.request_id,
+        "attempts": reply.attempts,
+        "elapsed": round(reply.elapsed, 3),
+    }
+    print(json.dumps(fields, ensure_ascii=False))
+    return OK
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from .testing import Server
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        server = Server(port=args.port, delay=args.delay, connect_delay=args.connect_delay).start()
+    except (OSError, OverflowError) as error:
+        print(f"termai-http: cannot listen on port {args.port}: {error}", file=sys.stderr)
+        return FAILED
+    try:
+        print(
+            f"serving on {server.url} (Ctrl-C ends it); in another terminal:\n"
+            f"  OPENAI_BASE_URL={server.openai_url} OPENAI_API_KEY=x "
+            "termai-http chat hi -m gpt-5.5\n"
+            f"  ANTHROPIC_BASE_URL={server.claude_url} ANTHROPIC_API_KEY=x "
+            "termai-http chat hi -m claude-opus-5-5",
+            file=sys.stderr,
+            flush=True,
+        )
+        # A timeout lets the main thread see signals on every system.
+        while not stop.wait(1.0):
+            pass
+    finally:
+        server.close()
+    return OK
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from ._demo import run
+
+    run()
+    return OK

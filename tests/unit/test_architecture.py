@@ -1,0 +1,242 @@
+"""The house: imports point downward only, foreign libraries stay in their rooms, nothing grows."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import termai_http
+
+ROOT = Path(termai_http.__file__).parent
+
+# From the values at the bottom to the ways in at the top; a module imports lower levels only.
+LEVELS = {
+    "_version": 0,
+    "_log": 0,
+    "errors": 0,
+    "_json": 1,
+    "_secrets": 1,
+    "models": 1,
+    "config": 1,
+    "events": 1,
+    "metrics": 2,
+    "_options": 2,
+    "dialects": 2,
+    "dialects._base": 3,
+    "dialects.openai_chat": 4,
+    "dialects.claude_messages": 4,
+    "_target": 5,
+    "_call": 6,
+    "_retry": 7,
+    "_policy": 8,
+    "_slots": 8,
+    "_environment": 8,
+    "_tls": 8,
+    "_mapping": 8,
+    "_pool": 9,
+    "_transport": 10,
+    "_attempts": 11,
+    "_core": 12,
+    "_chat": 13,
+    "_client": 14,
+    "_handler": 15,
+    "_adapter": 15,
+    "openai": 16,
+    "claude": 16,
+    "testing._record": 0,
+    "testing._faults": 0,
+    "testing._wire": 0,
+    "testing._replies": 1,
+    "testing._play": 2,
+    "testing._server": 3,
+    "testing": 4,
+    "testing.plugin": 19,
+    "": 18,
+    "_demo": 19,
+    "cli": 20,
+    "__main__": 21,
+}
+FOREIGN = {
+    "requests": {"_environment", "_tls", "_mapping", "_transport"},
+    "urllib3": {"_policy", "_tls", "_mapping", "_pool", "_transport"},
+    "backoff": {"_retry", "_policy"},
+    "asyncio": set(),
+}
+MOST_LINES = 400
+MOST_FUNCTION_LINES = 40
+
+
+def modules() -> dict[str, ast.Module]:
+    """Parse every module of the package, by its name within it."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text())
+    return found
+
+
+MODULES = modules()
+
+
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk a tree, leaving out what only type checkers read."""
+    for child in ast.iter_child_nodes(tree):
+        guard = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not guard:
+            yield child
+            yield from statements(child)
+
+
+def imported(name: str) -> Iterator[tuple[str, bool]]:
+    """Yield what a module imports: a full module name, and whether it is one of ours."""
+    package = name if (ROOT / Path(*name.split("."), "__init__.py")).exists() else None
+    base = package if package is not None else name.rpartition(".")[0]
+    for node in statements(MODULES[name]):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, alias.name.split(".")[0] == "termai_http"
+        elif isinstance(node, ast.ImportFrom):
+            if node.level == 0:
+                yield node.module or "", (node.module or "").split(".")[0] == "termai_http"
+                continue
+            anchor = base
+            for _ in range(node.level - 1):
+                anchor = anchor.rpartition(".")[0]
+            home = ".".join(filter(None, [anchor, node.module]))
+            for alias in node.names:
+                inner = ".".join(filter(None, [home, alias.name]))
+                yield (inner if inner in MODULES else home), True
+
+
+def ours(name: str) -> set[str]:
+    """Return the modules of ours that a module imports."""
+    return {
+        target.removeprefix("termai_http").removeprefix(".")
+        for target, own in imported(name)
+        if own
+    }
+
+
+def test_every_module_has_a_level() -> None:
+    """The table names exactly the modules there are."""
+    assert set(MODULES) == set(LEVELS)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_point_downward(name: str) -> None:
+    """A module imports lower levels only, inside functions too, so there can be no cycle."""
+    upward = {target for target in ours(name) if LEVELS[target] >= LEVELS[name]}
+    assert upward == set()
+
+
+@pytest.mark.parametrize("library", sorted(FOREIGN))
+def test_foreign_libraries_stay_in_their_modules(library: str) -> None:
+    """Only the modules named may import requests, urllib3 or backoff, and none asyncio."""
+    users = {
+        name
+        for name in MODULES
+        for target, own in imported(name)
+        if not own and target.split(".")[0] == library
+    }
+    assert users <= FOREIGN[library]
+
+
+def test_backoff_is_imported_at_the_first_retry() -> None:
+    """No module imports backoff, which pulls in asyncio, when it is loaded."""
+    for name in FOREIGN["backoff"]:
+        for node in MODULES[name].body:
+            assert "backoff" not in ast.unparse(node).split("def ")[0] or not isinstance(
+                node, (ast.Import, ast.ImportFrom)
+            )
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_modules_and_functions_stay_short(name: str) -> None:
+    """A module has at most 400 lines, a function at most 40 without its docstring."""
+    tree = MODULES[name]
+    assert max((node.end_lineno or 0 for node in tree.body), default=0) <= MOST_LINES
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            first = node.body[0]
+            documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+            begin = first.end_lineno if documented else first.lineno - 1
+            assert (node.end_lineno or 0) - (begin or 0) <= MOST_FUNCTION_LINES, node.name
+
+
+def test_the_face_is_sorted_and_complete() -> None:
+    """``__all__`` is sorted, and every name in it is there for use and for ``dir()``."""
+    assert termai_http.__all__ == sorted(termai_http.__all__)
+    assert set(termai_http.__all__) <= set(dir(termai_http))
+    for name in termai_http.__all__:
+        assert getattr(termai_http, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = termai_http.no_such_name
+
+
+def test_an_error_class_is_never_forgotten_on_the_face() -> None:
+    """Every public error class is a name of the face."""
+    assert set(termai_http.errors.__all__) <= set(termai_http.__all__)
+
+
+def run(code: str) -> str:
+    """Run code in a fresh interpreter, warnings as errors."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_no_submodule_hides_a_public_name() -> None:
+    """Every public name is the same object before and after all submodules were imported."""
+    names = [name for name in MODULES if name and name not in ("__main__", "testing.plugin")]
+    code = (
+        "import importlib, termai_http as t\n"
+        "before = {n: getattr(t, n) for n in t.__all__}\n"
+        f"for m in {names!r}: importlib.import_module('termai_http.' + m)\n"
+        "print([n for n in t.__all__ if getattr(t, n) is not before[n]])"
+    )
+    assert run(code) == "[]"
+
+
+def test_an_import_loads_next_to_nothing() -> None:
+    """``import termai_http`` loads no library, opens no socket and starts no thread."""
+    code = (
+        "import sys, threading, termai_http\n"
+        "heavy = {'requests', 'urllib3', 'attr', 'asyncio', 'backoff', 'socket', 'ssl'}\n"
+        "print(sorted(heavy & set(sys.modules)), threading.active_count())"
+    )
+    assert run(code) == "[] 1"
+
+
+def test_the_plugin_loads_next_to_nothing() -> None:
+    """The pytest plugin imports nothing of ours beyond the lazy face until it is used."""
+    code = (
+        "import sys, termai_http.testing.plugin\n"
+        "print(sorted({'requests', 'urllib3', 'termai_http._client'} & set(sys.modules)))"
+    )
+    assert run(code) == "[]"
+
+
+def test_a_call_without_a_retry_needs_no_asyncio() -> None:
+    """A client with its session loads no asyncio; only backoff, at the first retry, does."""
+    code = (
+        "import sys, termai_http\n"
+        "termai_http.client().session\n"
+        "print({'asyncio', 'backoff'} & set(sys.modules))"
+    )
+    assert run(code) == "set()"
+
+
+def test_every_test_says_what_it_tests() -> None:
+    """Every test function has a docstring."""
+    here = Path(__file__).parents[1]
+    for path in here.rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                assert ast.get_docstring(node), f"{path.name}: {node.name}"
