@@ -9,8 +9,12 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from .models import ChatResponse
 
 __all__ = ["main"]
 
@@ -142,9 +146,11 @@ def _chat(args: argparse.Namespace) -> int:
         return FAILED
     finally:
         close()
-    if not args.json:
-        print(reply.text)
-        return OK
+    print(_as_json(reply) if args.json else reply.text)
+    return OK
+
+
+def _as_json(reply: ChatResponse) -> str:
     usage = reply.usage
     fields = {
         "text": reply.text,
@@ -161,8 +167,7 @@ def _chat(args: argparse.Namespace) -> int:
         "attempts": reply.attempts,
         "elapsed": round(reply.elapsed, 3),
     }
-    print(json.dumps(fields, ensure_ascii=False))
-    return OK
+    return json.dumps(fields, ensure_ascii=False)
 
 
 def _serve(args: argparse.Namespace) -> int:

@@ -30,6 +30,7 @@ class _Connection:
         self.sock = sock
         self.requests = 0
         self.waiting = False
+        self.closing = False
         self.thread: threading.Thread | None = None
 
 
@@ -163,12 +164,17 @@ class Server:
             self._predicate = None
 
     def close_idle(self) -> None:
-        """Close, from the server's side, every connection that waits for a next request."""
+        """Close, from the server's side, every connection that waits for a next request.
+
+        One that is being answered closes after its answer.
+        """
         with self._lock:
-            waiting = [one for one in self._held.values() if one.waiting]
-        for connection in waiting:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+            held = list(self._held.values())
+        for connection in held:
+            connection.closing = True
+            if connection.waiting:
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -211,6 +217,8 @@ class Server:
         wire = Wire(connection.sock)
         while not self._stopping.is_set():
             connection.waiting = True
+            if connection.closing:
+                return
             try:
                 raw = wire.read_request()
             except BadRequest as error:
