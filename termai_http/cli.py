@@ -173,14 +173,14 @@ def _as_json(reply: ChatResponse) -> str:
 def _serve(args: argparse.Namespace) -> int:
     from .testing import Server
 
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     try:
         server = Server(port=args.port, delay=args.delay, connect_delay=args.connect_delay).start()
     except (OSError, OverflowError) as error:
         print(f"termai-http: cannot listen on port {args.port}: {error}", file=sys.stderr)
         return FAILED
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
     try:
         print(
             f"serving on {server.url} (Ctrl-C ends it); in another terminal:\n"
@@ -196,6 +196,8 @@ def _serve(args: argparse.Namespace) -> int:
             pass
     finally:
         server.close()
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
     return OK
 
 

@@ -1,0 +1,197 @@
+"""The command line, as a shell sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import termai_http
+from termai_http.cli import main
+from termai_http.testing import RecordedRequest, Server, Silent, Status
+
+COMMAND = [sys.executable, "-m", "termai_http"]
+
+
+def run(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments], input=text, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("model", ["gpt-5.5", "claude-opus-5-5"])
+def test_chat_prints_the_answer(
+    termai_server: Server, capsys: pytest.CaptureFixture[str], model: str
+) -> None:
+    """The answer goes to stdout, and nothing else does."""
+    assert main(["chat", "hello", "-m", model, "-s", "Be brief.", "--max-tokens", "9"]) == 0
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("You said: hello\n", "")
+    assert "Be brief." in termai_server.requests[0].body.decode()
+
+
+@pytest.mark.parametrize("arguments", [[], ["-"]])
+def test_chat_reads_stdin(termai_server: Server, arguments: list[str]) -> None:
+    """Without a prompt, or with a dash, the prompt comes from stdin."""
+    done = run("chat", "-m", "gpt-5.5", *arguments, text="from a pipe")
+    assert (done.returncode, done.stdout) == (0, "You said: from a pipe\n")
+
+
+def test_chat_prints_json(termai_server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json the reply is one object on one line."""
+    assert main(["chat", "hello", "-m", "gpt-5.5", "--json"]) == 0
+    reply = json.loads(capsys.readouterr().out)
+    assert reply["text"] == "You said: hello"
+    assert reply["attempts"] == 1
+    assert reply["usage"]["output_tokens"] > 0
+
+
+def test_a_failed_call_exits_1(termai_server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """A refusal is one line on stderr with the request id, and never the key."""
+    termai_server.script(Status(401))
+    assert main(["chat", "hello", "-m", "gpt-5.5"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "AuthenticationError" in printed.err
+    assert "req_openai_" in printed.err
+    assert "sk-loopback" not in printed.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["chat", "", "-m", "gpt-5.5"],
+        ["chat", "hi"],
+        ["chat", "hi", "-m", "gpt-5.5", "--timeout", "-1"],
+        ["chat", "hi", "-m", "gpt-5.5", "--base-url", "http://example.com"],
+    ],
+)
+def test_wrong_input_exits_2(
+    termai_server: Server, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """What is wrong before anything is sent exits 2 and says so on stderr."""
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("termai-http: ")
+    assert termai_server.requests == []
+
+
+def test_no_key_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing key names the variable."""
+    assert main(["chat", "hi", "-m", "gpt-5.5"]) == 2
+    assert "OPENAI_API_KEY" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["chat", "--no-such-option"]])
+def test_wrong_usage_exits_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    """Wrong usage shows how it is used."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: termai-http" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """--help shows examples, --version the version."""
+    for arguments, part in (
+        (["chat", "--help"], "examples:"),
+        (["serve", "--help"], "--connect-delay"),
+        (["demo", "--help"], "no key and no network"),
+        (["--version"], termai_http.__version__),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 0
+        assert part in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_exits_130(termai_server: Server) -> None:
+    """An interrupt ends a call that waits, with the shell's own code and no traceback."""
+    arrived = threading.Event()
+
+    def hold(request: RecordedRequest) -> Silent:
+        arrived.set()
+        return Silent()
+
+    termai_server.fail_when(hold)
+    process = subprocess.Popen(
+        [*COMMAND, "chat", "hi", "-m", "gpt-5.5"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test runner in the background passes its own "ignore" on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert arrived.wait(60)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+
+
+def test_a_reader_that_goes_away_is_no_failure(termai_server: Server) -> None:
+    """A broken pipe ends the command quietly."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*COMMAND, "chat", "hi", "-m", "gpt-5.5"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_serve_answers_both_dialects(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lines that ``serve`` prints work in another terminal, and an interrupt ends it well."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr is not None
+    lines = [process.stderr.readline() for _ in range(3)]
+    try:
+        for line, model in zip(lines[1:], ("gpt-5.5", "claude-opus-5-5"), strict=True):
+            for name, value in re.findall(r"([A-Z_]+)=(\S+)", line):
+                monkeypatch.setenv(name, value)
+            assert main(["chat", "hi", "-m", model]) == 0
+            assert capsys.readouterr().out == "You said: hi\n"
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        process.stderr.close()
+
+
+def test_serve_says_that_a_port_is_taken(
+    termai_server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A port in use is one line on stderr, and exit 1."""
+    assert main(["serve", "--port", str(termai_server.port)]) == 1
+    assert "cannot listen on port" in capsys.readouterr().err
+
+
+def test_the_demo_shows_what_sharing_saves(capsys: pytest.CaptureFixture[str]) -> None:
+    """The demo prints both ways side by side; the shared client opens a connection a thread."""
+    assert main(["demo"]) == 0
+    printed = capsys.readouterr()
+    rows = dict(re.findall(r"^(\w[\w ,]+?)  +([\d.]+\D*)  +[\d.]+.*$", printed.out, re.M))
+    own, shared = map(int, re.findall(r"connections opened +(\d+) +(\d+)", printed.out)[0])
+    assert own >= 256
+    assert shared <= 32
+    assert rows["failed calls"].strip() == "0"
+    assert re.search(r"retries +32 +32", printed.out)
+    assert "wait 30 ms" in printed.out
+    assert "connections" in printed.err

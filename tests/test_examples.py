@@ -1,0 +1,78 @@
+"""Every example runs against the loopback server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from termai_http.testing import Server, Status
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+EXPECTED = {
+    "notebook_cell.py": ["You said: Name three rivers.", "You said: Name a lake.", "1 opened"],
+    "script.py": ["gpt-5.5: You said: Why is the sky blue?", "claude-opus-5-5: You said: Why"],
+    "startup_configuration.py": ["You said: Say hello.", "timeout 45 s"],
+    "thread_pool.py": ["What is 39 squared? You said: What is 39 squared?", "connections opened"],
+}
+
+
+def run(code: str | Path, *arguments: str) -> str:
+    """Run a script, or code, with the environment of the test; return what it printed."""
+    how = [str(code)] if isinstance(code, Path) else ["-c", code]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *how, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=dict(os.environ),
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_expected() -> None:
+    """No example is left out of these tests."""
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*EXPECTED, "django_view.py"}
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_an_example_prints_what_it_promises(name: str, termai_server: Server) -> None:
+    """The example ends well and prints its replies."""
+    printed = run(EXAMPLES / name)
+    for part in EXPECTED[name]:
+        assert part in printed
+    assert len(termai_server.connections) <= 8
+
+
+def ask_django(body: str) -> tuple[int, dict[str, str], dict[str, str]]:
+    """Post to the example's view in a fresh process; return status, headers and JSON."""
+    code = (
+        "import sys, json; sys.path.insert(0, sys.argv[1])\n"
+        "import django_view\n"
+        "from django.test import Client\n"
+        "answer = Client().post('/chat', sys.argv[2], content_type='application/json')\n"
+        "print(json.dumps([answer.status_code, dict(answer.headers), answer.json()]))"
+    )
+    status, headers, content = json.loads(run(code, str(EXAMPLES), body))
+    return status, headers, content
+
+
+def test_the_django_view_answers(termai_server: Server) -> None:
+    """The view answers a prompt, and a wrong body with 400."""
+    status, _, content = ask_django(json.dumps({"prompt": "hello"}))
+    assert (status, content["text"]) == (200, "You said: hello")
+    assert ask_django("{}")[0] == 400
+    assert ask_django(json.dumps({"prompt": ""}))[0] == 400
+    assert len(termai_server.requests) == 1
+
+
+def test_the_django_view_says_when_to_come_back(termai_server: Server) -> None:
+    """A vendor that asks for a long wait becomes a 503 with Retry-After."""
+    termai_server.script(Status(429, retry_after=600))
+    status, headers, _ = ask_django(json.dumps({"prompt": "hello"}))
+    assert (status, headers["Retry-After"]) == (503, "601")
