@@ -1,0 +1,161 @@
+"""Whoever patches requests or urllib3, or hangs a hook on the session, sees every attempt."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import requests
+import requests_mock
+import vcr
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.connectionpool import HTTPConnectionPool
+
+from termai_http import ChatResponse, Client, HttpClientConfig, RetryConfig
+from termai_http._call import Clock
+from termai_http.testing import Server, Status
+
+FAST = RetryConfig(base_delay=0.001, max_delay=0.002)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A loopback server."""
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    """A client that retries without long waits."""
+    with Client(HttpClientConfig(retry=FAST, trust_env=False)) as made:
+        yield made
+
+
+def call(client: Client, base_url: str) -> ChatResponse:
+    """Ask for a reply."""
+    return client.chat("hi", model="gpt-5.5", base_url=base_url, api_key="sk-test")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(requests.Session, "send"), (HTTPAdapter, "send"), (HTTPConnectionPool, "urlopen")],
+)
+def test_a_patched_method_sees_every_attempt(
+    client: Client, server: Server, owner: Any, name: str
+) -> None:
+    """A wrapper around the libraries' own methods is called once an attempt."""
+    server.script(Status(503), Status(503))
+    original = getattr(owner, name)
+    with mock.patch.object(owner, name, autospec=True, side_effect=original) as patched:
+        assert call(client, server.url).attempts == 3
+    assert patched.call_count == 3
+
+
+def test_a_hook_on_the_session_sees_every_attempt(client: Client, server: Server) -> None:
+    """A response hook hears each answer, refused ones too."""
+    seen: list[int] = []
+    client.session.hooks["response"].append(lambda response, **_: seen.append(response.status_code))
+    server.script(Status(503), Status(429, retry_after=0.001))
+    call(client, server.url)
+    assert seen == [503, 429, 200]
+
+
+def test_headers_and_auth_on_the_session_go_out(client: Client, server: Server) -> None:
+    """What a user hangs on the session goes with every call; the call's own headers win."""
+
+    class Signed(AuthBase):
+        def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+            request.headers["X-Signature"] = "signed"
+            return request
+
+    client.session.headers["X-Team"] = "blue"
+    client.session.headers["Content-Type"] = "text/plain"
+    client.session.params = {"tenant": "7"}
+    client.session.auth = Signed()
+    call(client, server.url)
+    request = server.requests[0]
+    assert request.headers["x-team"] == "blue"
+    assert request.headers["x-signature"] == "signed"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["authorization"] == "Bearer sk-test"
+    assert request.query == "tenant=7"
+
+
+def test_another_adapter_on_the_session_carries_the_calls(client: Client, server: Server) -> None:
+    """A user's own HTTPAdapter, mounted for a host, is the one that sends."""
+    sent: list[str] = []
+
+    class Own(HTTPAdapter):
+        def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+            sent.append(request.url or "")
+            return super().send(request, **kwargs)
+
+    client.session.mount(server.url, Own())
+    server.script(Status(503))
+    assert call(client, server.url).attempts == 2
+    assert len(sent) == 2
+
+
+def test_requests_mock_sees_every_attempt(client: Client) -> None:
+    """requests-mock, which replaces the adapter, answers each attempt."""
+    good = {"choices": [{"message": {"content": "mocked"}}]}
+    answers = [{"status_code": 503}, {"status_code": 503}, {"json": good}]
+    with requests_mock.Mocker() as mocker:
+        mocker.post("https://api.example/v1/chat/completions", answers)
+        reply = call(client, "https://api.example/v1")
+    assert (reply.text, reply.attempts, mocker.call_count) == ("mocked", 3, 3)
+
+
+def test_vcrpy_records_and_replays(client: Client, server: Server, tmp_path: Path) -> None:
+    """Vcrpy records every attempt, over connections opened before too, and replays them."""
+    cassette = tmp_path / "cassette.yaml"
+    call(client, server.url)
+    server.script(Status(503))
+    recorder = vcr.VCR(filter_headers=["authorization"], match_on=["method", "uri"])
+    with recorder.use_cassette(str(cassette)) as recording:
+        recorded = call(client, server.url)
+    assert (recorded.attempts, len(recording)) == (2, 2)
+    assert "sk-test" not in cassette.read_text()
+    before = len(server.requests)
+    with (
+        recorder.use_cassette(str(cassette)) as replaying,
+        Client(HttpClientConfig(retry=FAST, trust_env=False)) as other,
+    ):
+        replayed = call(other, server.url)
+    assert (replayed.text, replayed.attempts, replaying.play_count) == (recorded.text, 2, 2)
+    assert len(server.requests) == before
+
+
+def test_a_call_inside_a_hook_leaves_the_outer_one_whole(client: Client, server: Server) -> None:
+    """A hook that makes a call of its own disturbs neither deadline nor retries."""
+    depth = threading.local()
+
+    def nested(response: requests.Response, **_: Any) -> None:
+        if not getattr(depth, "inside", False):
+            depth.inside = True
+            assert call(client, server.url).text == "You said: hi"
+            depth.inside = False
+
+    client.session.hooks["response"].append(nested)
+    server.script(Status(503))
+    assert call(client, server.url).attempts == 2
+    assert client.stats().active_connections == 0
+
+
+def test_the_wait_is_the_clocks(server: Server) -> None:
+    """Time and chance come from outside: a recorded wait takes no time."""
+    waits: list[float] = []
+    clock = Clock(
+        wait=lambda _, seconds: bool(waits.append(seconds)),
+        uniform=lambda low, high: (low + high) / 2,
+    )
+    server.script(Status(503), Status(503))
+    with Client(HttpClientConfig(trust_env=False), _clock=clock) as client:
+        call(client, server.url)
+    assert waits == [0.5, 1.0]
