@@ -196,6 +196,8 @@ def _split(base_url: object) -> SplitResult:
         parts = urlsplit(base_url)
         host = parts.hostname or ""
         host.encode("idna")
+        if "[" in parts.netloc:
+            ipaddress.IPv6Address(host.partition("%")[0])
         _ = parts.port
     except ValueError:
         raise ConfigurationError("base_url is no URL that can be read.") from None

@@ -163,6 +163,8 @@ def status_error(
         payload = None
     message, code = _error_words(payload) if isinstance(payload, dict) else (None, None)
     cls = _status_class(status, code)
+    # LiteLLM and others repeat the status as the code.
+    code = None if code == str(status) else code
     said = mask_echoes(" ".join((message or "").split())[:500], request)
     if cls is errors.UnexpectedRedirect:
         said = "redirects are not followed"

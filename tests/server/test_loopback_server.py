@@ -233,11 +233,13 @@ def test_raw_bytes_may_leave_the_connection_open(server: Server) -> None:
 def test_silence_ends_with_the_server() -> None:
     """A silent connection, and a slow one, are closed when the server closes."""
     server = Server(connect_delay=0.001, delay=0.001).start()
-    server.script(Silent(), Trickle(interval=30))
-    body = json.dumps(BODY).encode()
+    faults: dict[str, Fault] = {"silent": Silent(), "slow": Trickle(interval=30)}
+    server.fail_when(lambda request: faults[request.prompt])
     head = b"POST /v1/chat/completions HTTP/1.1\r\nAuthorization: Bearer k\r\nContent-Length: "
     sockets = []
-    for _ in range(2):
+    for prompt in faults:
+        messages = [{"role": "user", "content": prompt}]
+        body = json.dumps({**BODY, "messages": messages}).encode()
         sock = socket.create_connection(("127.0.0.1", server.port), timeout=30)
         sock.sendall(head + str(len(body)).encode() + b"\r\n\r\n" + body)
         sockets.append(sock)
