@@ -136,10 +136,12 @@ class Attempt:
         sent: Whether a byte of the request may have left.
         received: Whether a byte of the answer came.
         phase: ``"slot"``, ``"connect"``, ``"send"``, ``"headers"`` or ``"body"``.
+        abandon: Closes the connection, unless it was given back; None before there is one.
     """
 
     __slots__ = (
-        *("_socket", "call", "fresh", "limits", "phase", "pooled", "received", "reused", "sent"),
+        *("_socket", "abandon", "call", "fresh", "limits", "phase", "pooled", "received"),
+        *("reused", "sent"),
     )
 
     def __init__(self, call: Call, *, fresh: bool, pooled: bool, limits: AttemptLimits) -> None:
@@ -151,6 +153,7 @@ class Attempt:
         self.sent = False
         self.received = False
         self.phase = "slot"
+        self.abandon: Callable[[], None] | None = None
         self._socket: socket.socket | None = None
 
     def hold(self, sock: socket.socket) -> None:

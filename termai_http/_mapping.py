@@ -21,7 +21,6 @@ FOREIGN = (
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
     OSError,
-    ValueError,
 )
 """What the libraries below may raise; anything else is a defect, or a hook's, and passes."""
 

@@ -224,6 +224,13 @@ class _IdleConnections:
             self._slots.count_evicted(len(closing))
 
 
+def _abandon(conn: Any, lease: Lease) -> None:
+    """Close a connection that is still out on its lease."""
+    if conn.lease is lease:
+        conn.close()
+        lease.end(kept=False)
+
+
 class _PoolMixin(HTTPConnectionPool):
     """Keeps idle connections by age, and lends each with a lease."""
 
@@ -258,6 +265,8 @@ class _PoolMixin(HTTPConnectionPool):
             lease.end(kept=False)
             raise
         conn.lease = lease  # type: ignore[attr-defined]
+        if attempt is not None:
+            attempt.abandon = functools.partial(_abandon, conn, lease)
         return conn
 
     def _take_idle(self, attempt: Attempt | None) -> HTTPConnection | None:

@@ -150,6 +150,10 @@ class PooledAdapter(HTTPAdapter):
         return found
 
 
+class _BrokenBody(Exception):
+    """A body that cannot be read as HTTP frames it."""
+
+
 class Transport:
     """Owns a client's session.
 
@@ -247,8 +251,16 @@ class Transport:
             return error
         except FOREIGN as error:
             return map_exception(error, attempt, host)
+        except _BrokenBody as error:
+            return map_exception(error.__cause__ or error, attempt, host)
+        except BaseException:
+            # A hook's failure, or an interrupt: its traceback may keep the response alive.
+            if attempt.abandon is not None:
+                attempt.abandon()
+            raise
         finally:
             active.attempt = outer
+            attempt.abandon = None
             attempt.call.end_attempt()
 
     def _send(self, request: requests.PreparedRequest, attempt: Attempt) -> requests.Response:
@@ -264,10 +276,17 @@ class Transport:
         )
 
     def _read(self, response: requests.Response) -> requests.Response:
+        if response._content_consumed:
+            # A hook on the session has read the body already.
+            return response
         limits = self._config.limits
         good = 200 <= response.status_code <= 299
         try:
             body = _read_body(response, limits.body if good else limits.error_body, cut=not good)
+        except ValueError as error:
+            response.close()
+            # A negative chunk size comes out of urllib3 like this; out of a hook it is its own.
+            raise _BrokenBody from error
         except BaseException:
             response.close()
             raise

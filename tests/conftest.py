@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 import termai_http
+from termai_http import Client, HttpClientConfig, RetryConfig
+from termai_http.testing import Server
 
 _PREFIXES = ("OPENAI_", "ANTHROPIC_", "TERMAI_HTTP_")
 _NAMES = {
@@ -24,3 +26,23 @@ def clean_slate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     yield
     termai_http.close()
+
+
+@pytest.fixture
+def fast() -> RetryConfig:
+    """The usual policy, with waits that nobody notices."""
+    return RetryConfig(base_delay=0.001, max_delay=0.002)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A loopback server."""
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture
+def client(fast: RetryConfig) -> Iterator[Client]:
+    """A client that retries without long waits."""
+    with Client(HttpClientConfig(retry=fast, trust_env=False)) as made:
+        yield made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,13 +24,6 @@ from termai_http.testing import RecordedRequest, ResetAfterRead, Server, Silent,
 
 KEY = "sk-test-key"
 FAST = RetryConfig(base_delay=0.001, max_delay=0.002, max_attempts=5, ambiguous_retries=4)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A loopback server."""
-    with Server() as running:
-        yield running
 
 
 def together(number: int, work: Callable[[int], Any]) -> list[Any]:

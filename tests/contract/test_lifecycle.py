@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,20 +27,6 @@ from termai_http._transport import PooledSession
 from termai_http.testing import CloseAfterRead, RecordedRequest, Server, Silent, Status
 
 FAST = RetryConfig(base_delay=0.001, max_delay=0.002)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A loopback server."""
-    with Server() as running:
-        yield running
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    """A client that retries without long waits."""
-    with Client(HttpClientConfig(retry=FAST, trust_env=False)) as made:
-        yield made
 
 
 def test_100_racing_threads_get_one_client_with_one_session(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,20 +20,6 @@ from termai_http._call import Clock
 from termai_http.testing import Server, Status
 
 FAST = RetryConfig(base_delay=0.001, max_delay=0.002)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A loopback server."""
-    with Server() as running:
-        yield running
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    """A client that retries without long waits."""
-    with Client(HttpClientConfig(retry=FAST, trust_env=False)) as made:
-        yield made
 
 
 def call(client: Client, base_url: str) -> ChatResponse:
@@ -64,6 +49,37 @@ def test_a_hook_on_the_session_sees_every_attempt(client: Client, server: Server
     server.script(Status(503), Status(429, retry_after=0.001))
     call(client, server.url)
     assert seen == [503, 429, 200]
+
+
+def test_a_hook_may_read_the_body(client: Client, server: Server) -> None:
+    """A hook that reads answers, good ones and refused ones, takes nothing from the call."""
+    seen: list[int] = []
+    client.session.hooks["response"].append(
+        lambda response, **_: seen.append(len(response.content))
+    )
+    server.script(Status(503), Status(503))
+    reply = call(client, server.url)
+    assert (reply.text, reply.attempts) == ("You said: hi", 3)
+    assert len(seen) == 3
+    assert 0 not in seen
+
+
+@pytest.mark.parametrize("error", [ValueError("own"), RuntimeError("own")])
+def test_a_hook_that_fails_fails_as_itself(
+    client: Client, server: Server, error: Exception
+) -> None:
+    """What a user's hook raises reaches the user as it is, and leaks no slot."""
+
+    def failing(response: requests.Response, **_: Any) -> None:
+        raise error
+
+    client.session.hooks["response"].append(failing)
+    with pytest.raises(type(error), match="own"):
+        call(client, server.url)
+    client.session.hooks["response"].clear()
+    assert call(client, server.url).text == "You said: hi"
+    stats = client.stats()
+    assert (stats.active_connections, stats.calls.in_flight) == (0, 0)
 
 
 def test_headers_and_auth_on_the_session_go_out(client: Client, server: Server) -> None:

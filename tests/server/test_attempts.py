@@ -21,6 +21,7 @@ from termai_http.testing import (
     EmptyBody,
     Html,
     InvalidJson,
+    Raw,
     ResetAfterRead,
     ResetBeforeRead,
     Server,
@@ -42,20 +43,6 @@ MODELS = {"openai": "gpt-5.5", "claude": "claude-opus-5-5"}
 def dialect(request: pytest.FixtureRequest) -> str:
     """Each dialect in turn."""
     return str(request.param)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A loopback server."""
-    with Server() as running:
-        yield running
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    """A client that retries without long waits."""
-    with Client(HttpClientConfig(retry=FAST, trust_env=False)) as made:
-        yield made
 
 
 def call(client: Client, dialect: str, base_url: str, **options: Any) -> ChatResponse:
@@ -354,6 +341,40 @@ def test_what_is_no_http_is_a_protocol_error(client: Client, dialect: str) -> No
         with pytest.raises(termai_http.ProtocolError):
             call(client, dialect, f"http://127.0.0.1:{port}")
         assert len(accepted) == 1
+
+
+@pytest.mark.parametrize("size", [b"-5", b"zz", b"ffffffffffffffffffff"])
+def test_a_chunk_of_no_size_is_a_typed_error(
+    client: Client, server: Server, dialect: str, size: bytes
+) -> None:
+    """A body whose chunks cannot be read is our error, never a ValueError."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    server.script(*[Raw(head + size + b"\r\nabc\r\n")] * 3)
+    with pytest.raises(termai_http.InvalidResponseError):
+        call(client, dialect, server.url)
+    assert client.stats().active_connections == 0
+
+
+def test_a_reply_beyond_the_limit_is_refused(server: Server, dialect: str) -> None:
+    """A body larger than Limits allows is not read, whether its length is told or not."""
+    limits = termai_http.Limits(body=100)
+    body = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 200
+    server.script(Raw(body))
+    with Client(HttpClientConfig(limits=limits, trust_env=False)) as client:
+        for _ in range(2):
+            with pytest.raises(termai_http.ResponseTooLarge, match="100"):
+                call(client, dialect, server.url)
+        assert client.stats().active_connections == 0
+
+
+def test_an_error_body_is_read_in_part(server: Server, dialect: str) -> None:
+    """Of a huge error body only its beginning is read, and the error is the status's."""
+    server.script(Status(400, body="x" * 100_000))
+    limits = termai_http.Limits(error_body=1000)
+    with Client(HttpClientConfig(limits=limits, trust_env=False)) as client:
+        with pytest.raises(termai_http.BadRequestError):
+            call(client, dialect, server.url)
+        assert client.stats().discarded == 1
 
 
 def test_an_unresolvable_name_is_a_dns_error(client: Client, dialect: str) -> None:

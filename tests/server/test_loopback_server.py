@@ -6,7 +6,6 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -36,13 +35,6 @@ OPENAI = {"Authorization": "Bearer k"}
 CLAUDE = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
 MESSAGES = [{"role": "user", "content": "first"}, {"role": "user", "content": "hello"}]
 BODY = {"model": "m", "messages": MESSAGES, "max_tokens": 5}
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A loopback server."""
-    with Server() as running:
-        yield running
 
 
 def ask(
