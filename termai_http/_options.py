@@ -32,6 +32,9 @@ _ELSEWHERE = {
     "connect_timeout": "It belongs to HttpClientConfig(connect_timeout=...).",
     "read_timeout": "It belongs to HttpClientConfig(read_timeout=...).",
     "deadline": "The deadline's length is timeout=, in seconds.",
+    "client": "The call runs on the client whose method it is.",
+    "organization": "It belongs to OpenAIAdapter(organization=...), or OPENAI_ORG_ID.",
+    "project": "It belongs to OpenAIAdapter(project=...), or OPENAI_PROJECT_ID.",
     "messages": "Messages are the first argument.",
     "prompt": "The prompt is the first argument.",
 }

@@ -269,8 +269,9 @@ class Transport:
             request,
             stream=True,
             allow_redirects=False,
-            verify=session.verify,
-            cert=session.cert,
+            # CAs and client certificate are in the shared context; nothing turns them off.
+            verify=True,
+            cert=None,
             proxies=session.proxies_for(cast("str", request.url)),
             timeout=Timeout(connect=attempt.connect_budget(), read=attempt.read_budget()),
         )

@@ -301,6 +301,15 @@ def test_a_certificate_is_tried_once(client: Client, dialect: str) -> None:
         assert server.requests == []
 
 
+def test_nothing_turns_verification_off(client: Client, dialect: str) -> None:
+    """verify=False on the session is for raw use: a call still refuses an unknown CA."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    client.session.verify = False
+    with Server(tls=context) as server, pytest.raises(termai_http.TLSError):
+        call(client, dialect, server.url)
+
+
 def test_plain_http_on_a_tls_url_is_a_tls_error(client: Client, dialect: str) -> None:
     """An https URL to a port that speaks plain HTTP is told as such, in one attempt."""
 

@@ -25,6 +25,8 @@ from termai_http._options import CallOptions, check_params
         ("max_retries", "RetryConfig"),
         ("read_timeout", "HttpClientConfig"),
         ("messages", "first argument"),
+        ("client", "whose method it is"),
+        ("project", "OpenAIAdapter"),
     ],
 )
 def test_a_slip_is_told_with_the_right_name(slip: str, right: str) -> None:
