@@ -73,7 +73,14 @@ class Adapter:
             TermaiHttpError: As ``termai_http.chat``.
         """
         given = {"api_key": api_key, "timeout": timeout, "retry": retry, "api_version": api_version}
-        reply = _checked(self._client, self._account, request, given, options)
+        unknown = sorted(set(options) - _OPTION_NAMES)
+        if unknown:
+            del request, api_key, given, options
+            raise TypeError(
+                f"{unknown[0]}= is no option of this call; a vendor's parameter goes into the "
+                "request"
+            )
+        reply = chat_with(self._client, self._account, request, {**given, **options})
         if isinstance(reply, TermaiHttpError):
             del request, api_key, given, options
             raise reply
@@ -106,18 +113,3 @@ class Adapter:
 
 
 _OPTION_NAMES = frozenset({"extra_headers", "extra_query", "extra_body", "base_url", "cancel"})
-
-
-def _checked(
-    on: Client | None,
-    account: Account,
-    request: ChatRequest | Mapping[str, Any],
-    given: Mapping[str, Any],
-    options: Mapping[str, Any],
-) -> ChatResponse | TermaiHttpError:
-    unknown = sorted(set(options) - _OPTION_NAMES)
-    if unknown:
-        raise TypeError(
-            f"{unknown[0]}= is no option of this call; a vendor's parameter goes into the request"
-        )
-    return chat_with(on, account, request, {**given, **options})

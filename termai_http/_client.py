@@ -169,11 +169,12 @@ class Client:
         return reply
 
 
-def _send(on: Client, given: dict[str, Any]) -> ChatResponse | TermaiHttpError:
+def _send(on: Client | None, given: dict[str, Any]) -> ChatResponse | TermaiHttpError:
     """Send a chat with a face's arguments as they were given."""
     prompt, params = given.pop("prompt"), given.pop("params")
     del given["self" if "self" in given else "client"]
     try:
+        on = on if on is not None else client()
         check_params(params)
         params.pop("stream", None)
         request = ChatRequest(
@@ -332,15 +333,11 @@ def chat(
         ClientClosed: The client was closed.
     """
     given = locals()
-    reply = _send(client if client is not None else _process_wide(), given)
+    reply = _send(client, given)
     if isinstance(reply, TermaiHttpError):
         del given, prompt, system, api_key, extra_headers, extra_query, extra_body, params
         raise reply
     return reply
-
-
-# chat() has an argument of the name.
-_process_wide = client
 
 
 class HttpClientManager:

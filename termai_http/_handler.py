@@ -56,17 +56,9 @@ class RequestHandler:
             InvalidRequestError: The body cannot be JSON.
             TermaiHttpError: There is no answer; a status never raises here.
         """
-        try:
-            job = Job(
-                url=url,
-                headers={"Content-Type": "application/json", **headers},
-                body=_json.dumps(body),
-                retry=self._retry,
-            )
-        except TermaiHttpError as error:
-            return _unwrap(error.with_traceback(None))
+        result = self._post(url, headers, body)
         del headers, body
-        return _unwrap(self._run(job))
+        return _unwrap(result)
 
     def get_json(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         """Get a URL and return the answer, successful or not, with its body read.
@@ -75,11 +67,29 @@ class RequestHandler:
             TermaiHttpError: There is no answer; a status never raises here.
         """
         job = Job(method="GET", url=url, headers=dict(headers), retry=self._retry)
-        del headers
-        return _unwrap(self._run(job))
+        result = self._run(job)
+        del headers, job
+        return _unwrap(result)
+
+    def _post(
+        self, url: str, headers: Mapping[str, str], body: Mapping[str, Any]
+    ) -> requests.Response | TermaiHttpError:
+        try:
+            job = Job(
+                url=url,
+                headers={"Content-Type": "application/json", **headers},
+                body=_json.dumps(body),
+                retry=self._retry,
+            )
+        except TermaiHttpError as error:
+            return error.with_traceback(None)
+        return self._run(job)
 
     def _run(self, job: Job) -> requests.Response | TermaiHttpError:
-        used = self._client if self._client is not None else client()
+        try:
+            used = self._client if self._client is not None else client()
+        except TermaiHttpError as error:
+            return error.with_traceback(None)
 
         def read(response: requests.Response, call: Call) -> requests.Response | TermaiHttpError:
             if 200 <= response.status_code <= 299:

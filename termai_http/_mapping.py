@@ -54,7 +54,8 @@ def map_exception(error: BaseException, attempt: Attempt, host: str) -> errors.T
     if attempt.call.interrupted is not None:
         return attempt.call.interrupted(f"The call was ended {where}.", phase=phase)
     if _is_timeout(chain):
-        return _timeout(attempt, host)
+        unconnected = isinstance(error, requests.exceptions.ConnectTimeout)
+        return _timeout(attempt, host, connecting=attempt.phase == "connect" or unconnected)
     if own := _connection_error(chain, attempt, host):
         return own
     if isinstance(error, requests.exceptions.InvalidURL) or _find(
@@ -81,6 +82,8 @@ def _connection_error(
     tls = _find(chain, ssl.SSLError)
     if tls is not None and not _is_broken_pipe_of_tls(tls):
         return errors.TLSError(f"TLS with {host} failed: {_tls_reason(tls)}.", phase=phase)
+    if tls is None and _find(chain, requests.exceptions.SSLError):
+        return errors.TLSError(f"TLS with {host} failed.", phase=phase)
     return None
 
 
@@ -110,11 +113,11 @@ def _answer_error(
     )
 
 
-def _timeout(attempt: Attempt, host: str) -> errors.APITimeoutError:
+def _timeout(attempt: Attempt, host: str, *, connecting: bool) -> errors.APITimeoutError:
     where, phase = _WHERE[attempt.phase], attempt.phase
     if attempt.call.left() <= _TIMER_SLACK:
         return deadline_exceeded(attempt)
-    if phase == "connect":
+    if connecting:
         limit = attempt.limits.connect_timeout
         return errors.ConnectTimeout(
             f"Connecting to {host} took longer than connect_timeout, {limit:g} s.", phase=phase
@@ -154,7 +157,7 @@ def _find(chain: list[BaseException], cls: type[_E]) -> _E | None:
 
 def _is_timeout(chain: list[BaseException]) -> bool:
     return any(
-        isinstance(item, TimeoutError)
+        isinstance(item, (TimeoutError, requests.exceptions.Timeout))
         or (
             isinstance(item, urllib3.exceptions.TimeoutError)
             and not isinstance(item, urllib3.exceptions.NewConnectionError)

@@ -8,10 +8,13 @@ from typing import Any, NoReturn
 
 from .errors import ConfigurationError
 
-__all__ = ["Secret", "check_key", "mask_echoes", "request_texts"]
+__all__ = ["Secret", "check_key", "mask_echoes", "request_texts", "without_lone_surrogates"]
 
 _KEY = re.compile(r"[!-~]{1,512}")
 _KEY_SHAPED = re.compile(r"\b(?:sk|pk|key)-[\w*.\-]{4,}", re.IGNORECASE)
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": " ", "f": " "}
+_ESCAPE_DEPTH = 3
 _MASK = "***"
 _ECHO = 12
 
@@ -90,9 +93,36 @@ def _leaves(value: Any) -> Iterator[str]:
             pending.extend(item)
 
 
+def without_lone_surrogates(text: str) -> str:
+    """Return ``text`` with pairs joined, and U+FFFD for lone ones, which no file or terminal takes."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _plain(text: str) -> str:
+    """Undo JSON's escapes, also doubled ones, and fold white space: one spelling for one text."""
+    for _ in range(_ESCAPE_DEPTH):
+        unescaped = _ESCAPE.sub(_unescape, text)
+        if unescaped == text:
+            break
+        text = unescaped
+    return " ".join(without_lone_surrogates(text).split())
+
+
+def _unescape(match: re.Match[str]) -> str:
+    code = match[1]
+    return chr(int(code[1:], 16)) if len(code) > 1 else _ESCAPED.get(code, code)
+
+
 def mask_echoes(text: str, request: list[str]) -> str:
-    """Mask in ``text`` every run of 12 or more characters that also stands in the request."""
-    haystack = "\0".join(request)
+    """Mask in ``text`` every run of 12 or more characters that also stands in the request.
+
+    Servers repeat a request as JSON within JSON, or with its line breaks lost, so both are
+    compared, and the text returned, without escapes and with white space folded.
+    """
+    text = _plain(text)
+    haystack = "\0".join(map(_plain, request))
     kept: list[str] = []
     at = 0
     while at < len(text):

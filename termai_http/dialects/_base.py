@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -16,12 +17,12 @@ __all__ = [
     "Dialect",
     "count",
     "decode_object",
-    "lone_surrogates_replaced",
     "request_id",
     "status_error",
 ]
 
 _EXCERPT = 200
+_CODE = re.compile(r"[\w.:-]{1,64}")
 
 # Billing, not pace: waiting does not help, so these are never retried.
 # OpenAI: developers.openai.com/api/docs/guides/error-codes; Claude: docs/en/api/errors.
@@ -93,13 +94,6 @@ def count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
-def lone_surrogates_replaced(text: str) -> str:
-    """Return ``text`` with U+FFFD for lone surrogates, which no file or terminal takes."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def decode_object(
     body: bytes, headers: Mapping[str, str], request_texts: Callable[[], list[str]]
 ) -> dict[str, Any]:
@@ -131,7 +125,7 @@ def decode_object(
         message, code = _error_words(payload)
         raise errors.InvalidResponseError(
             f"The reply is an error inside a success: {mask_echoes(message or '', request)}",
-            code=code,
+            code=mask_echoes(code, request) if code else None,
             body=excerpt,
         )
     raise errors.InvalidResponseError(
@@ -164,7 +158,7 @@ def status_error(
     message, code = _error_words(payload) if isinstance(payload, dict) else (None, None)
     cls = _status_class(status, code)
     # LiteLLM and others repeat the status as the code.
-    code = None if code == str(status) else code
+    code = mask_echoes(code, request) if code and code != str(status) else None
     said = mask_echoes(" ".join((message or "").split())[:500], request)
     if cls is errors.UnexpectedRedirect:
         said = "redirects are not followed"
@@ -202,7 +196,7 @@ def _error_words(payload: Mapping[str, Any]) -> tuple[str | None, str | None]:
         error.get("code"),
         error.get("type"),
     )
-    words = [code for code in codes if isinstance(code, str) and code]
+    words = [code for code in codes if isinstance(code, str) and _CODE.fullmatch(code)]
     # OpenAI names the quota in either field, so a billing word wins wherever it stands.
     code = next((word for word in words if word in _QUOTA_CODES), words[0] if words else None)
     message = error.get("message")

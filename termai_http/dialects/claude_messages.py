@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 import attrs
 
-from .._secrets import Secret
+from .._secrets import Secret, without_lone_surrogates
 from ..errors import ConfigurationError, InvalidRequestError, InvalidResponseError
 from ..models import ChatRequest, Usage, as_messages
-from ._base import Decoded, count, lone_surrogates_replaced
+from ._base import Decoded, count
 
 __all__ = ["DEFAULT_VERSION", "ClaudeMessages"]
 
@@ -120,7 +120,7 @@ class ClaudeMessages:
         ]
         stop_reason = payload.get("stop_reason")
         return Decoded(
-            text=lone_surrogates_replaced("".join(texts)),
+            text=without_lone_surrogates("".join(texts)),
             finish_reason=stop_reason if isinstance(stop_reason, str) else None,
             usage=_usage(payload.get("usage")),
             model=str(payload.get("model") or ""),

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 import attrs
 
-from .._secrets import Secret
+from .._secrets import Secret, without_lone_surrogates
 from ..errors import InvalidResponseError
 from ..models import ChatRequest, Usage, as_messages
-from ._base import Decoded, count, lone_surrogates_replaced
+from ._base import Decoded, count
 
 __all__ = ["OpenAIChat"]
 
@@ -73,7 +73,7 @@ class OpenAIChat:
             raise InvalidResponseError("The reply has no choice with a message.")
         finish_reason = choice.get("finish_reason")
         return Decoded(
-            text=lone_surrogates_replaced(_text(message)),
+            text=without_lone_surrogates(_text(message)),
             finish_reason=finish_reason if isinstance(finish_reason, str) else None,
             usage=_usage(payload.get("usage")),
             model=str(payload.get("model") or ""),

@@ -140,9 +140,10 @@ def everything(error: BaseException) -> str:
 
 
 def own_frames(found: TracebackType | None) -> str:
-    """Format the frames of this package with their locals."""
-    frames = traceback.StackSummary.extract(traceback.walk_tb(found), capture_locals=True)
-    return "".join(f"{frame.locals}" for frame in frames if "termai_http" in frame.filename)
+    """Format the frames of this package with their locals, as a tracker of errors does."""
+    own = [at for at in traceback.walk_tb(found) if "termai_http" in at[0].f_code.co_filename]
+    frames = traceback.StackSummary.extract(own, capture_locals=True)
+    return "".join(f"{frame.name} {frame.locals}" for frame in frames)
 
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
@@ -418,6 +419,7 @@ class TestContract:
         client: Client,
         vendor: Vendor,
         mocked: responses.RequestsMock,
+        monkeypatch: pytest.MonkeyPatch,
         face: str,
         status: int | None,
     ) -> None:
@@ -427,6 +429,7 @@ class TestContract:
         else:
             echo = vendor.error(f"You sent {PROMPT} with {KEY}!")
             mocked.post(vendor.url, status=status, json=echo)
+        monkeypatch.setenv("TERMAI_HTTP_RETRY_BASE_DELAY", "0")
         body = {"model": vendor.model, "messages": [{"role": "user", "content": PROMPT}]}
         sends: dict[str, Callable[[], Any]] = {
             "module": lambda: termai_http.chat(PROMPT, model=vendor.model, api_key=KEY),

@@ -60,3 +60,8 @@ def test_what_stands_in_the_request_is_masked() -> None:
         "a-model-with-a-long-name: max_completion_tokens, '***' by*** for ***, abc ***"
     )
     assert mask_echoes("short", request_texts([1], [])) == "short"
+
+
+def test_a_masked_text_can_be_printed() -> None:
+    """Escaped surrogates become the character they stand for, or the replacement character."""
+    assert mask_echoes(r"party \ud83c\udf89 \ud83c!", []) == "party 🎉 \ufffd!"
