@@ -60,7 +60,10 @@ class Client:
         self._core = Core(config or HttpClientConfig.from_env(), _clock or Clock())
 
     def __repr__(self) -> str:
-        state = "closed" if self._core.closed else "open" if self._core.begun else "unused"
+        core: Core | None = getattr(self, "_core", None)
+        if core is None:
+            return "<termai_http.Client unfinished>"
+        state = "closed" if core.closed else "open" if core.begun else "unused"
         return f"<termai_http.Client {state}>"
 
     def __getstate__(self) -> NoReturn:
@@ -175,6 +178,8 @@ def _send(on: Client | None, given: dict[str, Any]) -> ChatResponse | TermaiHttp
     del given["self" if "self" in given else "client"]
     try:
         on = on if on is not None else client()
+        if not isinstance(on, Client):
+            raise ConfigurationError(f"client must be a Client or None, not {type(on).__name__}.")
         check_params(params)
         params.pop("stream", None)
         request = ChatRequest(

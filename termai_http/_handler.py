@@ -9,6 +9,8 @@ from . import _json
 from ._call import Call
 from ._client import Client, client
 from ._core import Job
+from ._options import check_headers
+from ._target import check_url
 from .config import RetryConfig
 from .dialects._base import status_error
 from .errors import APIStatusError, ConfigurationError, TermaiHttpError
@@ -53,10 +55,11 @@ class RequestHandler:
             body: The body; it is encoded as JSON.
 
         Raises:
-            InvalidRequestError: The body cannot be JSON.
+            InvalidRequestError: A header cannot go out, or the body cannot be JSON.
+            ConfigurationError: The URL cannot be used.
             TermaiHttpError: There is no answer; a status never raises here.
         """
-        result = self._post(url, headers, body)
+        result = self._run("POST", url, headers, body)
         del headers, body
         return _unwrap(result)
 
@@ -66,28 +69,26 @@ class RequestHandler:
         Raises:
             TermaiHttpError: There is no answer; a status never raises here.
         """
-        job = Job(method="GET", url=url, headers=dict(headers), retry=self._retry)
-        result = self._run(job)
-        del headers, job
+        result = self._run("GET", url, headers, None)
+        del headers
         return _unwrap(result)
 
-    def _post(
-        self, url: str, headers: Mapping[str, str], body: Mapping[str, Any]
+    def _run(
+        self, method: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any] | None
     ) -> requests.Response | TermaiHttpError:
         try:
+            used = self._client if self._client is not None else client()
+            check_headers(headers, "headers")
             job = Job(
-                url=url,
-                headers={"Content-Type": "application/json", **headers},
-                body=_json.dumps(body),
+                method=method,
+                url=check_url(url, allow_http=used.config.allow_http),
+                headers={
+                    **({"Content-Type": "application/json"} if body is not None else {}),
+                    **headers,
+                },
+                body=None if body is None else _json.dumps(body),
                 retry=self._retry,
             )
-        except TermaiHttpError as error:
-            return error.with_traceback(None)
-        return self._run(job)
-
-    def _run(self, job: Job) -> requests.Response | TermaiHttpError:
-        try:
-            used = self._client if self._client is not None else client()
         except TermaiHttpError as error:
             return error.with_traceback(None)
 

@@ -13,7 +13,7 @@ import attrs
 from .config import RetryConfig
 from .errors import ConfigurationError, InvalidRequestError
 
-__all__ = ["CallOptions", "check_params"]
+__all__ = ["CallOptions", "check_headers", "check_params"]
 
 PROVIDERS = ("openai", "claude")
 APIS = ("chat",)
@@ -94,21 +94,29 @@ def _check_api(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> No
         )
 
 
-def _check_headers(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is None:
-        return
-    if not isinstance(value, Mapping):
-        raise InvalidRequestError(f"extra_headers must be a dict, not {type(value).__name__}.")
-    for name, text in value.items():
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise InvalidRequestError("extra_headers has a name that is no HTTP header name.")
-        if name.lower() in _FRAMING:
-            raise InvalidRequestError(f"extra_headers may not set {name}: it frames the request.")
-        # A value may be a secret, so it is not shown.
+def check_headers(headers: Any, name: str) -> None:
+    """Refuse headers that cannot go out (RFC 9110, section 5), or that frame the request.
+
+    Raises:
+        InvalidRequestError: The message names the header and, since it may be a secret, never
+            shows its value.
+    """
+    if not isinstance(headers, Mapping):
+        raise InvalidRequestError(f"{name} must be a dict, not {type(headers).__name__}.")
+    for header, text in headers.items():
+        if not isinstance(header, str) or not _HEADER_NAME.fullmatch(header):
+            raise InvalidRequestError(f"{name} has a name that is no HTTP header name.")
+        if header.lower() in _FRAMING:
+            raise InvalidRequestError(f"{name} may not set {header}: it frames the request.")
         if not isinstance(text, str) or not text.isascii() or not text.isprintable():
             raise InvalidRequestError(
-                f"extra_headers[{name!r}] must be printable ASCII text on one line."
+                f"{name}[{header!r}] must be printable ASCII text on one line."
             )
+
+
+def _check_extra_headers(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None:
+        check_headers(value, attribute.name)
 
 
 def _check_mapping(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -141,7 +149,7 @@ class CallOptions:
     timeout: float | None = attrs.field(default=None, validator=_check_timeout)
     retry: RetryConfig | None = attrs.field(default=None, validator=_check_retry)
     extra_headers: Mapping[str, str] | None = attrs.field(
-        default=None, repr=False, validator=_check_headers
+        default=None, repr=False, validator=_check_extra_headers
     )
     extra_query: Mapping[str, Any] | None = attrs.field(
         default=None, repr=False, validator=_check_mapping

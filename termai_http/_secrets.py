@@ -94,7 +94,7 @@ def _leaves(value: Any) -> Iterator[str]:
 
 
 def without_lone_surrogates(text: str) -> str:
-    """Return ``text`` with pairs joined, and U+FFFD for lone ones, which no file or terminal takes."""
+    """Return ``text`` with pairs joined, and U+FFFD for lone ones, which no file takes."""
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -119,10 +119,15 @@ def mask_echoes(text: str, request: list[str]) -> str:
     """Mask in ``text`` every run of 12 or more characters that also stands in the request.
 
     Servers repeat a request as JSON within JSON, or with its line breaks lost, so both are
-    compared, and the text returned, without escapes and with white space folded.
+    compared without escapes and with white space folded; a text that repeats nothing stays as
+    it is.
     """
-    text = _plain(text)
-    haystack = "\0".join(map(_plain, request))
+    plain = _plain(text)
+    masked = _masked(plain, "\0".join(map(_plain, request)))
+    return _KEY_SHAPED.sub(_MASK, without_lone_surrogates(text) if masked == plain else masked)
+
+
+def _masked(text: str, haystack: str) -> str:
     kept: list[str] = []
     at = 0
     while at < len(text):
@@ -135,4 +140,4 @@ def mask_echoes(text: str, request: list[str]) -> str:
         else:
             kept.append(text[at])
             at += 1
-    return _KEY_SHAPED.sub(_MASK, "".join(kept))
+    return "".join(kept)

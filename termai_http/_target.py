@@ -16,7 +16,15 @@ from .dialects.claude_messages import DEFAULT_VERSION, ClaudeMessages
 from .dialects.openai_chat import OpenAIChat
 from .errors import ConfigurationError, InvalidRequestError, MissingKeyError
 
-__all__ = ["Account", "AnyDialect", "Target", "is_loopback", "provider_of", "resolve"]
+__all__ = [
+    "Account",
+    "AnyDialect",
+    "Target",
+    "check_url",
+    "is_loopback",
+    "provider_of",
+    "resolve",
+]
 
 AnyDialect: TypeAlias = "OpenAIChat | ClaudeMessages"
 
@@ -172,15 +180,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def check_url(url: object, *, allow_http: bool) -> str:
+    """Return the URL of a request of its own, checked.
+
+    Raises:
+        ConfigurationError: It cannot be used, or would send the request in the clear.
+    """
+    _split(url, "url", allow_http)
+    return str(url)
+
+
 @functools.lru_cache(maxsize=256)
 def _normalize(base_url: str, provider: str, allow_http: bool) -> str:
     """Return ``base_url`` checked and in the form that paths are appended to."""
-    parts = _split(base_url)
-    host = parts.hostname or ""
-    if parts.scheme == "http" and not (allow_http or is_loopback(host)):
+    parts = _split(base_url, "base_url", allow_http)
+    if parts.query or parts.fragment or base_url.rstrip("/").endswith(("?", "#")):
         raise ConfigurationError(
-            f"base_url uses http:// for {host}: key and prompts would go out in the clear. "
-            "Use https://, or HttpClientConfig(allow_http=True) if you mean it."
+            f"base_url must have no query and no fragment; use extra_query=: {base_url!r}."
         )
     origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     if provider == "openai":
@@ -188,32 +204,38 @@ def _normalize(base_url: str, provider: str, allow_http: bool) -> str:
     return origin + path.removesuffix("/v1").rstrip("/")
 
 
-def _split(base_url: object) -> SplitResult:
-    problem = None
-    if not isinstance(base_url, str):
-        raise ConfigurationError(f"base_url must be text, not {type(base_url).__name__}.")
+def _split(url: object, name: str, allow_http: bool) -> SplitResult:
+    if not isinstance(url, str):
+        raise ConfigurationError(f"{name} must be text, not {type(url).__name__}.")
     try:
-        parts = urlsplit(base_url)
+        parts = urlsplit(url)
         host = parts.hostname or ""
         host.encode("idna")
         if "[" in parts.netloc:
             ipaddress.IPv6Address(host.partition("%")[0])
         _ = parts.port
     except ValueError:
-        raise ConfigurationError("base_url is no URL that can be read.") from None
-    if parts.scheme not in ("http", "https"):
-        problem = "must begin with https:// (or http:// for loopback)"
-    elif not host:
-        problem = "has no host"
-    elif parts.username is not None or parts.password is not None:
+        raise ConfigurationError(f"{name} is no URL that can be read.") from None
+    if parts.username is not None or parts.password is not None:
         # A URL with a password in it must not reach a log, so it is not shown.
-        raise ConfigurationError("base_url must not hold a user name or password; use api_key=.")
-    elif parts.query or parts.fragment or base_url.rstrip("/").endswith(("?", "#")):
-        problem = "must have no query and no fragment; use extra_query="
-    elif not base_url.isprintable() or " " in base_url or "\\" in base_url:
-        problem = "holds a space, a backslash or a control character"
-    elif any(len(label) > 63 for label in host.split(".")):
-        problem = "has a host label of more than 63 characters"
-    if problem:
-        raise ConfigurationError(f"base_url {problem}: {base_url!r}.")
+        raise ConfigurationError(f"{name} must not hold a user name or password; use api_key=.")
+    if problem := _problem_of(parts, url):
+        raise ConfigurationError(f"{name} {problem}: {url!r}.")
+    if parts.scheme == "http" and not (allow_http or is_loopback(host)):
+        raise ConfigurationError(
+            f"{name} uses http:// for {host}: key and prompts would go out in the clear. "
+            "Use https://, or HttpClientConfig(allow_http=True) if you mean it."
+        )
     return parts
+
+
+def _problem_of(parts: SplitResult, url: str) -> str | None:
+    if parts.scheme not in ("http", "https"):
+        return "must begin with https:// (or http:// for loopback)"
+    if not parts.hostname:
+        return "has no host"
+    if not url.isprintable() or " " in url or "\\" in url:
+        return "holds a space, a backslash or a control character"
+    if any(len(label) > 63 for label in parts.hostname.split(".")):
+        return "has a host label of more than 63 characters"
+    return None

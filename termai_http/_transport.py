@@ -253,12 +253,11 @@ class Transport:
             return map_exception(error, attempt, host)
         except _BrokenBody as error:
             return map_exception(error.__cause__ or error, attempt, host)
-        except BaseException:
-            # A hook's failure, or an interrupt: its traceback may keep the response alive.
+        finally:
+            # A hook may fail, or put another answer in the place of the real one, and a traceback
+            # may keep the real one alive: what was not given back is closed.
             if attempt.abandon is not None:
                 attempt.abandon()
-            raise
-        finally:
             active.attempt = outer
             attempt.abandon = None
             attempt.call.end_attempt()
@@ -277,8 +276,10 @@ class Transport:
         )
 
     def _read(self, response: requests.Response) -> requests.Response:
-        if response._content_consumed:
-            # A hook on the session has read the body already.
+        if response._content is not False or response._content_consumed or response.raw is None:
+            # Read by a hook, or made by hand by a test: there is nothing on a socket.
+            if not isinstance(response._content, bytes):
+                response._content = b""
             return response
         limits = self._config.limits
         good = 200 <= response.status_code <= 299

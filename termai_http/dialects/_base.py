@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 _EXCERPT = 200
+_ID = re.compile(r"[\w.:/+=-]{1,128}")
 _CODE = re.compile(r"[\w.:-]{1,64}")
 
 # Billing, not pace: waiting does not help, so these are never retried.
@@ -134,8 +135,12 @@ def decode_object(
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """Return the vendor's id of a request, from either vendor's header."""
-    return headers.get("x-request-id") or headers.get("request-id")
+    """Return the vendor's id of a request, from either vendor's header; None where it is no id."""
+    return _as_id(headers.get("x-request-id")) or _as_id(headers.get("request-id"))
+
+
+def _as_id(value: Any) -> str | None:
+    return value if isinstance(value, str) and _ID.fullmatch(value) else None
 
 
 def status_error(
@@ -162,12 +167,13 @@ def status_error(
     said = mask_echoes(" ".join((message or "").split())[:500], request)
     if cls is errors.UnexpectedRedirect:
         said = "redirects are not followed"
-    in_body = payload.get("request_id") if isinstance(payload, dict) else None
+    in_body = _as_id(payload.get("request_id")) if isinstance(payload, dict) else None
+    found = request_id(headers) or in_body
     return cls(
         f"HTTP {status}" + (f" {code}" if code else "") + (f": {said}" if said else "."),
         status_code=status,
         code=code,
-        request_id=request_id(headers) or (in_body if isinstance(in_body, str) else None),
+        request_id=mask_echoes(found, request) if found else None,
         body=_excerpt(body, request) or None,
     )
 

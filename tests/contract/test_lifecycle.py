@@ -434,3 +434,142 @@ def test_a_call_takes_its_model_from_the_environment(
     with responses.RequestsMock() as mocked:
         mocked.post("https://api.anthropic.com/v1/messages", json={"content": []})
         assert client.chat("hi", api_key="k").text == ""
+
+
+def test_one_of_many_racing_initialize_wins() -> None:
+    """Of 50 threads that call initialize() one makes the client, the others are told."""
+    barrier = threading.Barrier(50)
+
+    def race(seconds: int) -> termai_http.Client | None:
+        config = HttpClientConfig(timeout=seconds)
+        barrier.wait(30)
+        try:
+            return termai_http.initialize(config)
+        except termai_http.AlreadyInitializedError:
+            return None
+
+    with ThreadPoolExecutor(50) as pool:
+        made = [found for found in pool.map(race, range(1, 51)) if found is not None]
+    assert made == [termai_http.client()]
+
+
+def test_leaving_the_block_closes_the_client(server: Server) -> None:
+    """A Client is a context manager that closes, also when the block fails, and twice is fine."""
+    options = {"model": "m", "base_url": server.url, "api_key": "k"}
+    client = Client()
+
+    def fail_inside() -> None:
+        with client:
+            client.chat("hi", **options)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_inside()
+    assert client.stats().idle_connections == 0
+    client.close()
+    with pytest.raises(termai_http.ClientClosed), client:
+        client.chat("hi", **options)
+    assert len(server.requests) == 1
+
+
+def test_a_call_that_runs_while_its_client_is_closed_ends_by_itself(
+    client: Client, server: Server
+) -> None:
+    """close() in the middle of a call takes nothing from it, and keeps no connection after it."""
+    options = {"model": "m", "base_url": server.url, "api_key": "k"}
+    client.session.hooks["response"].append(lambda *_, **__: client.close())
+    assert client.chat("hi", **options).text == "You said: hi"
+    stats = client.stats()
+    assert (stats.active_connections, stats.idle_connections) == (0, 0)
+    with pytest.raises(termai_http.ClientClosed):
+        client.chat("hi", **options)
+    assert stats.calls.total_requests == client.stats().calls.total_requests == 1
+
+
+def test_a_client_that_cannot_be_made_is_shown_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The repr of a half-made client, which a tracker of errors asks for, does not fail."""
+    monkeypatch.setenv("TERMAI_HTTP_TIMEOUT", "soon")
+    with pytest.raises(termai_http.ConfigurationError):
+        Client()
+    assert "Client" in repr(Client.__new__(Client))
+
+
+def test_chat_refuses_what_is_no_client() -> None:
+    """client= must be a Client."""
+    with pytest.raises(termai_http.ConfigurationError, match="client must be a Client"):
+        termai_http.chat("hi", model="m", api_key="k", client=3)  # type: ignore[arg-type]
+
+
+def test_chat_takes_a_client(client: Client, server: Server) -> None:
+    """client= of the function uses that client, and makes no process-wide one."""
+    termai_http.chat("hi", model="m", base_url=server.url, api_key="k", client=client)
+    assert client.stats().calls.total_requests == 1
+    assert termai_http.stats().calls.total_requests == 0
+
+
+@pytest.mark.parametrize("url", ["api.example/v1", "ftp://api.example", "https://", "http://[x", 7])
+def test_a_request_handlers_url_is_checked(client: Client, url: Any) -> None:
+    """What is no URL is a ConfigurationError, before anything is sent."""
+    for send in (
+        lambda: RequestHandler(client).get_json(url, {}),
+        lambda: RequestHandler(client).post_json(url, {}, {}),
+    ):
+        with pytest.raises(termai_http.ConfigurationError) as caught:
+            send()
+        assert caught.value.attempts == 0
+    assert client.stats().calls.in_flight == 0
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "\u20ac", "a\0", 7, None])
+def test_a_request_handlers_headers_are_checked(client: Client, server: Server, value: Any) -> None:
+    """A header that cannot go out is refused by us, not by a library in the middle of a call."""
+    with pytest.raises(termai_http.TermaiHttpError) as caught:
+        RequestHandler(client).get_json(f"{server.openai_url}/models", {"X-Own": value})
+    assert isinstance(caught.value, termai_http.InvalidRequestError)
+    assert server.requests == []
+    stats = client.stats()
+    assert (stats.active_connections, stats.calls.in_flight) == (0, 0)
+
+
+def test_a_listener_hears_a_call_that_fails_without_an_answer(
+    client: Client, server: Server
+) -> None:
+    """Failures without a status are told by their kind, to the end."""
+    heard: list[events.Event] = []
+    server.script(CloseAfterRead(), CloseAfterRead())
+    end = client.listen(heard.append)
+    with pytest.raises(termai_http.APIConnectionError):
+        client.chat("hi", model="m", base_url=server.url, api_key="k")
+    end()
+    client.chat("hi", model="m", base_url=server.url, api_key="k")
+    assert [type(event).__name__ for event in heard] == [
+        *("CallStarted", "AttemptStarted", "AttemptFailed", "RetryScheduled"),
+        *("AttemptStarted", "AttemptFailed", "CallFailed"),
+    ]
+    first, scheduled, last = heard[2], heard[3], heard[6]
+    assert isinstance(first, events.AttemptFailed)
+    assert (first.attempt, first.cause, first.status_code) == (1, "ambiguous", None)
+    assert isinstance(scheduled, events.RetryScheduled)
+    assert 0 <= scheduled.wait <= 0.002
+    assert isinstance(last, events.CallFailed)
+    assert (last.error, last.attempts) == ("APIConnectionError", 2)
+    assert len({event.call_id for event in heard}) == 1
+
+
+def test_a_listener_may_end_itself_and_make_calls(client: Client, server: Server) -> None:
+    """No lock is held while a listener runs: it may stop listening, and call, in the middle."""
+    heard: list[str] = []
+    options = {"model": "m", "base_url": server.url, "api_key": "k"}
+
+    def listener(event: events.Event) -> None:
+        heard.append(type(event).__name__)
+        end()
+        client.chat("inner", **options)
+        client.stats()
+
+    end = client.listen(listener)
+    assert client.chat("outer", **options).text == "You said: outer"
+    assert heard == ["CallStarted"]
+    assert client.stats().calls.total_requests == 2

@@ -522,6 +522,17 @@ class TestContract:
         assert KEY not in everything(caught.value)
         assert PROMPT not in everything(caught.value)
 
+    def test_an_echo_in_place_of_the_id_is_masked(
+        self, client: Client, vendor: Vendor, mocked: responses.RequestsMock
+    ) -> None:
+        """A body whose request_id repeats the request does not make us show it either."""
+        body = {**vendor.error("no"), "request_id": f"{PROMPT} {KEY}"}
+        mocked.post(vendor.url, status=400, json=body)
+        with pytest.raises(termai_http.BadRequestError) as caught:
+            self.call(client, vendor)
+        assert KEY not in everything(caught.value)
+        assert PROMPT not in everything(caught.value)
+
     def test_a_header_of_the_calls_own(
         self, client: Client, vendor: Vendor, mocked: responses.RequestsMock
     ) -> None:

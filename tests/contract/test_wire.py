@@ -553,6 +553,7 @@ def test_an_error_never_shows_key_or_prompt(
         {"base_url": "http://example.com"},
         {"thing": {1, 2}},
         {"timeout": float("nan")},
+        {"cancel": "token"},
     ],
 )
 def test_a_refusal_before_sending_shows_nothing(

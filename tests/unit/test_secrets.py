@@ -64,4 +64,11 @@ def test_what_stands_in_the_request_is_masked() -> None:
 
 def test_a_masked_text_can_be_printed() -> None:
     """Escaped surrogates become the character they stand for, or the replacement character."""
-    assert mask_echoes(r"party \ud83c\udf89 \ud83c!", []) == "party 🎉 \ufffd!"
+    said = r"long enough party \ud83c\udf89 \ud83c!"
+    assert mask_echoes(said, ["long enough party"]) == "*** 🎉 \ufffd!"
+    assert mask_echoes("\ud83c\udf89 \ud83c", []) == "🎉 \ufffd"
+
+
+def test_a_text_that_repeats_nothing_stays_as_it_is() -> None:
+    """A backslash that is no escape is left alone."""
+    assert mask_echoes(r"C:\temp\new is missing", ["something else"]) == r"C:\temp\new is missing"
