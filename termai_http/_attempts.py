@@ -24,6 +24,7 @@ __all__ = ["Outcome", "make_attempts"]
 
 T = TypeVar("T")
 _NO_WISH = ServerWish()
+_THROTTLED = (429, 529)
 
 
 @attrs.frozen(kw_only=True)
@@ -65,6 +66,7 @@ def make_attempts(
         listeners: Who hears of it.
     """
     gate: Gate | None = None
+    budget = transport.budget_of(request)
     fresh = False
     while True:
         if call.interrupted is not None:
@@ -80,13 +82,14 @@ def make_attempts(
         else:
             response, value = result, read(result)
         if not isinstance(value, errors.TermaiHttpError):
+            budget.give_back()
             if listeners:
                 _tell_success(listeners, call, attempt, response)
             return Outcome(value=value, response=response)
         wish = _NO_WISH if response is None else server_wish(response.headers, call.clock.wall())
         kind = classify(value, attempt, wish, policy)
-        gate = gate or transport.policy.gate(call, policy)
-        verdict = gate.admit(kind, wish)
+        gate = gate or transport.policy.gate(call, policy, budget)
+        verdict = gate.admit(kind, wish, throttled=value.status_code in _THROTTLED)
         _annotate(value, call, kind, wish, verdict)
         if listeners:
             _tell_failure(listeners, call, kind, value)

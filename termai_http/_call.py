@@ -8,18 +8,59 @@ import random
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 import attrs
 
-from .errors import CallCancelled, TermaiHttpError
+from .errors import APIConnectionError, CallCancelled, TermaiHttpError
 
-__all__ = ["Attempt", "AttemptLimits", "Call", "CancelToken", "Clock", "active"]
+__all__ = [
+    "Attempt",
+    "AttemptLimits",
+    "Call",
+    "CallsInFlight",
+    "CancelToken",
+    "Clock",
+    "Waker",
+    "active",
+]
+
+_LONGEST_WAIT = 1e8
 
 
-def _wait(event: threading.Event, seconds: float) -> bool:
-    return event.wait(seconds)
+class Waker:
+    """A flag to wait for, set once.
+
+    A bare lock, not a ``threading.Event``: an interrupt inside an event's own lock leaves that
+    locked, and whoever sets the event then hangs (bpo-29988). Setting one takes no lock,
+    so a finalizer or a signal handler may do it.
+    """
+
+    __slots__ = ("_gate",)
+
+    def __init__(self) -> None:
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def set(self) -> None:
+        """Wake whoever waits, now or later."""
+        # It was set already where this fails.
+        with contextlib.suppress(RuntimeError):
+            self._gate.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for ``set()``, at most so long; True where it came."""
+        if not self._gate.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX)):
+            return False
+        self.set()
+        return True
+
+
+def _wait(waker: Waker, seconds: float) -> bool:
+    return waker.wait(seconds)
 
 
 @attrs.frozen(kw_only=True)
@@ -28,7 +69,7 @@ class Clock:
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
-    wait: Callable[[threading.Event, float], bool] = _wait
+    wait: Callable[[Waker, float], bool] = _wait
     uniform: Callable[[float, float], float] = random.uniform
 
 
@@ -38,6 +79,9 @@ _numbers = itertools.count(1)
 class Call:
     """One call while it runs. Its own thread works on it; any thread may ``interrupt`` it.
 
+    Each side first writes its own fact and then reads the other's, so neither can miss both, and
+    no lock is needed: a signal handler may interrupt, too.
+
     Attributes:
         number: Its number in this process.
         started: Monotonic instant of its entry.
@@ -46,11 +90,13 @@ class Call:
         causes: Why each retry was made.
         ambiguous: Repetitions of what may have been processed.
         maybe_billed: Whether the vendor may have processed an attempt that failed.
+        retries_denied: Retries that the host's retry budget forbade.
     """
 
     __slots__ = (
-        *("_attempt", "_reason", "_waker", "ambiguous", "attempts", "causes", "clock", "end"),
-        *("maybe_billed", "model", "number", "provider", "started"),
+        *("__weakref__", "_reason", "_socket", "_waker", "ambiguous", "attempts", "causes"),
+        *("clock", "end", "maybe_billed", "model", "number", "provider", "retries_denied"),
+        "started",
     )
 
     def __init__(
@@ -61,14 +107,15 @@ class Call:
         self.provider = provider
         self.model = model
         self.started = clock.monotonic()
-        self.end = self.started + timeout
+        self.end = self.started + min(timeout, _LONGEST_WAIT)
         self.attempts = 0
         self.causes: tuple[str, ...] = ()
         self.ambiguous = 0
         self.maybe_billed = False
+        self.retries_denied = 0
         self._reason: type[TermaiHttpError] | None = None
-        self._waker: threading.Event | None = None
-        self._attempt: Attempt | None = None
+        self._waker: Waker | None = None
+        self._socket: socket.socket | None = None
 
     def left(self) -> float:
         """Return the seconds until the deadline; negative once it passed."""
@@ -84,46 +131,68 @@ class Call:
         return self._reason
 
     def interrupt(self, reason: type[TermaiHttpError]) -> None:
-        """End the call from any thread: wake its wait, break its socket.
-
-        Each side first writes its own fact and then reads the other's, so neither can miss both.
-        """
+        """End the call from any thread: wake its wait, break its socket."""
         if self._reason is None:
             self._reason = reason
-        waker, attempt = self._waker, self._attempt
+        waker = self._waker
         if waker is not None:
             waker.set()
-        if attempt is not None:
-            attempt.break_off()
+        self._break_off()
+
+    def orphan(self) -> None:
+        """End the call in a forked child, whose copy of the socket is the parent's to use."""
+        self._socket = None
+        if self._reason is None:
+            self._reason = APIConnectionError
 
     def sleep(self, seconds: float) -> None:
         """Wait between attempts; ends early when the call is interrupted."""
-        self.wait_on(threading.Event(), seconds)
+        self.wait_on(Waker(), seconds)
 
-    def wait_on(self, event: threading.Event, seconds: float) -> None:
-        """Wait for an event; ends early, and sets it, when the call is interrupted."""
-        self._waker = event
+    def wait_on(self, waker: Waker, seconds: float) -> None:
+        """Wait for a waker; ends early, and sets it, when the call is interrupted."""
+        self._waker = waker
         if self._reason is None:
-            self.clock.wait(event, seconds)
+            self.clock.wait(waker, seconds)
         self._waker = None
+
+    def hold(self, sock: socket.socket) -> None:
+        """Remember the socket in use, for an interrupt to break."""
+        self._socket = sock
+        if self._reason is not None:
+            self._break_off()
+
+    def let_go(self) -> bool:
+        """Forget the socket before it is given back; False where an interrupt may break it."""
+        self._socket = None
+        return self._reason is None
+
+    def _break_off(self) -> None:
+        sock = self._socket
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                # Not SSLSocket.shutdown: it drops the TLS layer under the reading thread.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def begin_attempt(self, *, fresh: bool, pooled: bool, limits: AttemptLimits) -> Attempt:
         """Begin the next attempt and count it."""
         self.attempts += 1
-        self._attempt = attempt = Attempt(self, fresh=fresh, pooled=pooled, limits=limits)
-        return attempt
-
-    def end_attempt(self) -> None:
-        """Let go of the attempt, so that an interrupt cannot reach a connection given back."""
-        self._attempt = None
+        return Attempt(self, fresh=fresh, pooled=pooled, limits=limits)
 
 
 @attrs.frozen(kw_only=True)
 class AttemptLimits:
-    """What bounds one attempt, in seconds, beside the call's deadline."""
+    """What bounds one attempt beside the call's deadline.
+
+    Attributes:
+        connect_timeout: Seconds for DNS, TCP, proxy and TLS together.
+        read_timeout: Seconds of silence between two reads; None for what the deadline leaves.
+        headers: Bytes of the answer's header block.
+    """
 
     connect_timeout: float
     read_timeout: float | None
+    headers: int = 256 * 1024
 
 
 class Attempt:
@@ -134,14 +203,15 @@ class Attempt:
         pooled: Whether the shared pool is used.
         reused: Whether it took an idle connection.
         sent: Whether a byte of the request may have left.
-        received: Whether a byte of the answer came.
+        received: Bytes of the answer that came.
+        spoiled: Whether its connection must not carry another request.
         phase: ``"slot"``, ``"connect"``, ``"send"``, ``"headers"`` or ``"body"``.
-        abandon: Closes the connection, unless it was given back; None before there is one.
+        until: Monotonic instant at which the present phase ends, at the latest.
     """
 
     __slots__ = (
-        *("_socket", "abandon", "call", "fresh", "limits", "phase", "pooled", "received"),
-        *("reused", "sent"),
+        *("call", "fresh", "limits", "phase", "pooled", "received", "reused", "sent"),
+        *("spoiled", "until"),
     )
 
     def __init__(self, call: Call, *, fresh: bool, pooled: bool, limits: AttemptLimits) -> None:
@@ -151,51 +221,104 @@ class Attempt:
         self.limits = limits
         self.reused = False
         self.sent = False
-        self.received = False
+        self.received = 0
+        self.spoiled = False
         self.phase = "slot"
-        self.abandon: Callable[[], None] | None = None
-        self._socket: socket.socket | None = None
+        self.until = call.end
 
-    def hold(self, sock: socket.socket) -> None:
-        """Remember the socket in use, for an interrupt to break."""
-        self._socket = sock
-        if self.call.interrupted is not None:
-            self.break_off()
+    def narrow(self, seconds: float) -> None:
+        """Let the present phase end after ``seconds``, if the deadline does not come before."""
+        self.until = min(self.call.clock.monotonic() + seconds, self.call.end)
 
-    def break_off(self) -> None:
-        """Shut the socket down; whoever reads or writes it wakes at once."""
-        sock = self._socket
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                # Not SSLSocket.shutdown: it drops the TLS layer under the reading thread.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    def widen(self) -> None:
+        """Let nothing but the deadline end what follows."""
+        self.until = self.call.end
 
-    def connect_budget(self) -> float:
-        """Return the seconds that connecting may take, at least a hair so that it is tried."""
-        return max(min(self.limits.connect_timeout, self.call.left()), 0.001)
-
-    def read_budget(self) -> float:
-        """Return the seconds that the next read may take.
+    def budget(self) -> float:
+        """Return the seconds that the next step may take.
 
         Raises:
-            TimeoutError: The deadline passed.
+            TimeoutError: The present phase's time is over.
+            ConnectionAbortedError: The call was interrupted.
         """
-        left = self.call.left()
+        if self.call.interrupted is not None:
+            raise ConnectionAbortedError("the call was interrupted")
+        left = self.until - self.call.clock.monotonic()
         if left <= 0:
-            raise TimeoutError("the deadline passed")
+            raise TimeoutError("the time is over")
+        return left
+
+    def connect_budget(self) -> float:
+        """Return the seconds that connecting may take; raises as ``budget``."""
+        return min(self.limits.connect_timeout, self.budget())
+
+    def read_budget(self) -> float:
+        """Return the seconds that the next read may take; raises as ``budget``."""
+        left = self.budget()
         limit = self.limits.read_timeout
         return left if limit is None else min(limit, left)
 
 
 class _Active(threading.local):
     attempt: Attempt | None = None
+    lease: Any = None
 
 
 active = _Active()
-"""The attempt that this thread is sending; None inside a raw use of the session.
+"""The attempt that this thread is sending, and its lease; None inside a raw use of the session.
 
 Requests and urllib3 pass no context through, and a patched layer between must not matter.
 """
+
+
+class CallsInFlight:
+    """The calls that run, by number. Without a lock: each step is one step of a dict.
+
+    It holds them weakly, so that a call which an interrupt tore away before it could leave does
+    not count for ever.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[int, weakref.ref[Call]] = {}
+        self._drained: Waker | None = None
+
+    def join(self, call: Call) -> None:
+        """Take a call in."""
+        self._calls[call.number] = weakref.ref(call)
+
+    def leave(self, call: Call) -> None:
+        """Forget a call that ended."""
+        self._calls.pop(call.number, None)
+        drained = self._drained
+        if drained is not None and not self._calls:
+            drained.set()
+
+    def all(self) -> list[Call]:
+        """Return those that run."""
+        calls = []
+        for number, ref in list(self._calls.items()):
+            call = ref()
+            if call is None:
+                self._calls.pop(number, None)
+            else:
+                calls.append(call)
+        return calls
+
+    def __len__(self) -> int:
+        return len(self.all())
+
+    def interrupt(self, reason: type[TermaiHttpError]) -> None:
+        """End every one that runs."""
+        for call in self.all():
+            call.interrupt(reason)
+
+    def drain(self, seconds: float, clock: Clock) -> bool:
+        """Wait until none runs, at most so long; True where none does."""
+        self._drained = drained = Waker()
+        if not len(self):
+            return True
+        clock.wait(drained, seconds)
+        return not len(self)
 
 
 class CancelToken:
@@ -207,8 +330,7 @@ class CancelToken:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._calls: set[Call] = set()
+        self._calls = CallsInFlight()
         self._cancelled = False
 
     @property
@@ -217,25 +339,22 @@ class CancelToken:
         return self._cancelled
 
     def cancel(self) -> None:
-        """End every call given this token; further calls of this method change nothing."""
-        with self._lock:
-            self._cancelled = True
-            calls = list(self._calls)
-        for call in calls:
-            call.interrupt(CallCancelled)
+        """End every call given this token; further calls of this method change nothing.
+
+        Takes no lock, so that a signal handler may call it.
+        """
+        self._cancelled = True
+        self._calls.interrupt(CallCancelled)
 
     def join(self, call: Call) -> None:
         """Take a call in; one that comes after ``cancel()`` is interrupted at once."""
-        with self._lock:
-            self._calls.add(call)
-            cancelled = self._cancelled
-        if cancelled:
+        self._calls.join(call)
+        if self._cancelled:
             call.interrupt(CallCancelled)
 
     def leave(self, call: Call) -> None:
         """Forget a call that ended."""
-        with self._lock:
-            self._calls.discard(call)
+        self._calls.leave(call)
 
     def __enter__(self) -> CancelToken:
         return self

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from ._call import CancelToken, Clock
 from ._chat import model_or_default, send_chat
 from ._core import Core
+from ._fork import take_part
 from ._log import log
 from ._options import CallOptions, check_params
 from ._target import Account, provider_of
@@ -23,7 +24,7 @@ from .metrics import ClientStats, HttpMetrics, HttpStats, format_stats
 from .models import ChatRequest, ChatResponse, Prompt
 
 if TYPE_CHECKING:
-    from ._transport import PooledSession
+    from ._session import PooledSession
 
 __all__ = [
     "Client",
@@ -125,12 +126,14 @@ class Client:
         """Let ``listener`` hear every event inside a ``with`` block."""
         return self._core.listeners.hearing(listener)
 
-    def close(self) -> None:
-        """Close for good: idle connections now, those in use when their calls end.
+    def close(self, wait: float | None = 0.0) -> None:
+        """Close for good: later calls raise ``ClientClosed``, and so do those that still run.
 
-        Later calls raise ``ClientClosed``; a second ``close()`` does nothing.
+        Args:
+            wait: Seconds that running calls may take to end by themselves before they are ended;
+                None waits as long as they take, each until its own deadline.
         """
-        self._core.close()
+        self._core.close(wait)
 
     def __enter__(self) -> Client:
         return self
@@ -201,6 +204,21 @@ _current: Client | None = None
 _separate: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
+class _SharedState:
+    """The part that this module's own lock takes in a fork."""
+
+    def locks(self) -> list[Any]:
+        return [_lock]
+
+    def start_over(self) -> None:
+        global _lock
+        _lock = threading.Lock()
+
+
+_shared_state = _SharedState()
+take_part(_shared_state)
+
+
 def client() -> Client:
     """Return the process-wide client, made on first use from ``HttpClientConfig.from_env()``.
 
@@ -232,13 +250,17 @@ def initialize(config: HttpClientConfig) -> Client:
     return made
 
 
-def close() -> None:
-    """Close the process-wide client and forget it; the next use makes a new one."""
+def close(wait: float | None = 0.0) -> None:
+    """Close the process-wide client and forget it; the next use makes a new one.
+
+    Args:
+        wait: Seconds that running calls may take to end by themselves, as for ``Client.close``.
+    """
     global _current
     with _lock:
         closing, _current = _current, None
     if closing is not None:
-        closing.close()
+        closing.close(wait)
 
 
 def client_with_config(config: HttpClientConfig) -> Client:

@@ -11,7 +11,8 @@ import attrs
 
 from . import errors, events
 from ._attempts import Outcome, make_attempts
-from ._call import AttemptLimits, Call, CancelToken, Clock
+from ._call import AttemptLimits, Call, CallsInFlight, CancelToken, Clock
+from ._fork import take_part
 from ._retry import config_for
 from .config import HttpClientConfig, RetryConfig, pooling_override
 from .metrics import CallRecord, HttpMetrics
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Core", "Job"]
 
 T = TypeVar("T")
+_LONGEST_WAIT = 1e8
+_LAST_GRACE = 0.25
 
 
 @attrs.frozen(kw_only=True)
@@ -66,16 +69,22 @@ class Core:
     def __init__(self, config: HttpClientConfig, clock: Clock) -> None:
         self.config = config
         self.clock = clock
-        self.metrics = HttpMetrics()
+        self.in_flight = CallsInFlight()
+        self.metrics = HttpMetrics(_in_flight=self.in_flight.__len__)
         self.listeners = events.Listeners()
         override = pooling_override(os.environ)
         self._pooling = config.pooling if override is None else override
         self._limits = AttemptLimits(
-            connect_timeout=config.connect_timeout, read_timeout=config.read_timeout
+            connect_timeout=config.connect_timeout,
+            read_timeout=config.read_timeout,
+            headers=config.limits.headers,
         )
         self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._renewals: dict[int, threading.Lock] = {}
         self._transport: Transport | None = None
         self._closed = False
+        take_part(self)
 
     @property
     def closed(self) -> bool:
@@ -85,6 +94,7 @@ class Core:
     @property
     def begun(self) -> Transport | None:
         """The transport, None where nothing needed it yet."""
+        self._notice_fork()
         return self._transport
 
     def transport(self) -> Transport:
@@ -94,6 +104,7 @@ class Core:
             ClientClosed: The client was closed.
             ConfigurationError: A CA bundle or client certificate cannot be loaded.
         """
+        self._notice_fork()
         transport = self._transport
         if transport is not None and not self._closed:
             return transport
@@ -106,13 +117,50 @@ class Core:
                 self._transport = Transport(self.config, self.clock)
             return self._transport
 
-    def close(self) -> None:
-        """Refuse new calls and close the idle connections; calls that run end by themselves."""
+    def close(self, wait: float | None) -> None:
+        """Refuse new calls, end those that still run after ``wait``, close the connections.
+
+        Args:
+            wait: Seconds that running calls may take to end by themselves; None for as long as
+                they take.
+        """
+        self._notice_fork()
         with self._lock:
             self._closed = True
             transport = self._transport
+        if wait is None or wait > 0:
+            self.in_flight.drain(_LONGEST_WAIT if wait is None else wait, self.clock)
+        self.in_flight.interrupt(errors.ClientClosed)
+        self.in_flight.drain(_LAST_GRACE, self.clock)
         if transport is not None:
             transport.close()
+
+    def locks(self) -> list[Any]:
+        """Return the locks that a fork must not catch in other hands, the outer ones first."""
+        transport = self._transport
+        inner = [] if transport is None else transport.locks()
+        return [self._lock, *inner, *self.metrics.locks(), *self.listeners.locks()]
+
+    def start_over(self) -> None:
+        """Go on in a forked child: no connection, no call, zeros, new locks."""
+        self._lock = threading.Lock()
+        for call in self.in_flight.all():
+            call.orphan()
+            self.in_flight.leave(call)
+        self.metrics.start_over()
+        self.listeners.renew_lock()
+        if self._transport is not None:
+            self._transport.start_over()
+        self._process = os.getpid()
+
+    def _notice_fork(self) -> None:
+        """Start over where a host forked without Python's hooks, as uWSGI does."""
+        process = os.getpid()
+        if process != self._process:
+            # Made in this process, whichever thread comes first: no lock of before can be trusted.
+            with self._renewals.setdefault(process, threading.Lock()):
+                if process != self._process:
+                    self.start_over()
 
     def run(
         self, job: Job, read: Callable[[requests.Response, Call], T | errors.TermaiHttpError]
@@ -129,21 +177,27 @@ class Core:
             job.provider,
             job.model,
         )
-        try:
-            transport = self.transport()
-        except errors.TermaiHttpError as error:
-            return Outcome(error=_described(error, call))
         outcome: Outcome[T] | None = None
-        self.metrics.begin()
+        began = False
         try:
+            # In flight first, and then the look whether the client is closed: close() does both
+            # in the other order, so neither misses the other.
+            self.in_flight.join(call)
+            try:
+                transport = self.transport()
+            except errors.TermaiHttpError as error:
+                return Outcome(error=_described(error.with_traceback(None), call))
+            began = True
             if job.cancel is not None:
                 job.cancel.join(call)
             outcome = self._attempt(job, call, transport, read)
+            return outcome
         finally:
             if job.cancel is not None:
                 job.cancel.leave(call)
-            self.metrics.end(_record(call, outcome))
-        return outcome
+            if began:
+                self.metrics.record(_record(call, outcome))
+            self.in_flight.leave(call)
 
     def _attempt(
         self,
@@ -222,6 +276,7 @@ def _record(call: Call, outcome: Outcome[T] | None) -> CallRecord:
         duration=call.elapsed(),
         success=outcome is not None and error is None,
         retries=max(call.attempts - 1, 0),
+        retries_denied=call.retries_denied,
         causes=call.causes,
         failure=failure if outcome is not None else "Interrupted",
         input_tokens=usage.input_tokens if usage is not None else 0,

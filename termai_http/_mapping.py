@@ -13,8 +13,9 @@ import urllib3.exceptions
 
 from . import errors
 from ._call import Attempt
+from ._connection import BadFraming, TooLong
 
-__all__ = ["FOREIGN", "map_exception"]
+__all__ = ["FOREIGN", "deadline_exceeded", "map_exception"]
 
 FOREIGN = (
     requests.exceptions.RequestException,
@@ -91,6 +92,9 @@ def _answer_error(
     chain: list[BaseException], attempt: Attempt, host: str
 ) -> errors.TermaiHttpError:
     phase, where = attempt.phase, _WHERE[attempt.phase]
+    if framing := _framing_error(chain, host):
+        framing.phase = phase
+        return framing
     if phase == "body":
         if _find(chain, urllib3.exceptions.DecodeError):
             return errors.InvalidResponseError("The answer's compression is broken.", phase=phase)
@@ -111,6 +115,20 @@ def _answer_error(
     return errors.APIConnectionError(
         f"The connection to {host} failed {where}: {_reason(chain)}.", phase=phase
     )
+
+
+def _framing_error(chain: list[BaseException], host: str) -> errors.InvalidResponseError | None:
+    if framing := _find(chain, BadFraming):
+        return errors.ProtocolError(f"What {host} answered is no HTTP: {framing}.")
+    if length := _find(chain, TooLong):
+        return errors.ResponseTooLarge(f"The answer of {host} is too large: {length}.")
+    if _find(chain, http.client.LineTooLong):
+        return errors.ResponseTooLarge(f"The answer of {host} has a line too long to be one.")
+    for failure in chain:
+        # It has no class of its own: the message of http.client is all there is.
+        if type(failure) is http.client.HTTPException and "more than" in str(failure):
+            return errors.ResponseTooLarge(f"The answer of {host} has too many header lines.")
+    return None
 
 
 def _timeout(attempt: Attempt, host: str, *, connecting: bool) -> errors.APITimeoutError:
@@ -156,6 +174,10 @@ def _find(chain: list[BaseException], cls: type[_E]) -> _E | None:
 
 
 def _is_timeout(chain: list[BaseException]) -> bool:
+    timeouts = [item for item in chain if isinstance(item, TimeoutError)]
+    if any(item.errno is not None for item in timeouts):
+        # The system gave the path up; no limit of ours ended anything.
+        return False
     return any(
         isinstance(item, (TimeoutError, requests.exceptions.Timeout))
         or (

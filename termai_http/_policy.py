@@ -11,6 +11,7 @@ from urllib3.exceptions import ReadTimeoutError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
+from ._budget import RetryBudget
 from ._call import Call, active
 from ._retry import Gate, wait_bounds
 from ._retry import retry_after as parse
@@ -54,9 +55,11 @@ class RetryPolicy(Retry):
         fresh.policy = self.policy
         return fresh
 
-    def gate(self, call: Call, policy: RetryConfig | None = None) -> Gate:
+    def gate(
+        self, call: Call, policy: RetryConfig | None = None, budget: RetryBudget | None = None
+    ) -> Gate:
         """Return the gate of one call."""
-        return Gate(call, policy or self.policy)
+        return Gate(call, policy or self.policy, budget)
 
     def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
         """Tell whether urllib3 itself repeats a status; inside a call it never does."""

@@ -1,159 +1,43 @@
-"""Connections and the pools that keep them: reused while young, counted, bound to a deadline."""
+"""The pools: idle connections kept while they are young, each lent with a lease."""
 
 from __future__ import annotations
 
 import functools
-import http.client
-import io
-import socket
+import queue
 import weakref
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import attrs
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ClosedPoolError
 from urllib3.util.connection import is_connection_dropped
+from urllib3.util.wait import wait_for_read
 
 from ._call import Attempt, Clock, active
+from ._connection import PlainConnection, TLSConnection
 from ._slots import Lease, Slots
 
-if TYPE_CHECKING:
-    from urllib3.response import HTTPResponse
-
-__all__ = ["HTTPPool", "HTTPSPool", "PoolRules", "pool_classes", "socket_options"]
+__all__ = ["HTTPPool", "HTTPSPool", "PoolRules", "pool_classes"]
 
 _SURPLUS_GRACE = 5.0
-_LEAST_TIMEOUT = 0.001
-
-
-def socket_options() -> list[tuple[int, int, int]]:
-    """Return the options of every socket: no Nagle, and probes that notice a dead path.
-
-    A NAT forgets an idle connection without a word; the probes (after 60 s, every 60 s, 5 times)
-    keep it known, or end the wait for it.
-    """
-    options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
-        if hasattr(socket, name):
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    return cast("list[tuple[int, int, int]]", options)
-
-
-class _DeadlineReader(io.RawIOBase):
-    """Reads a socket, giving each read no more time than its attempt has left."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, attempt: Attempt) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._attempt = attempt
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        attempt = self._attempt
-        self._sock.settimeout(attempt.read_budget())
-        size = self._raw.readinto(buffer)
-        if size:
-            attempt.received = True
-        return cast("int | None", size)
-
-    def close(self) -> None:
-        if not self.closed:
-            try:
-                self._raw.close()
-            finally:
-                super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    """A response whose every read keeps the deadline."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        attempt = active.attempt
-        if attempt is not None:
-            raw = self.fp.detach()
-            self.fp = io.BufferedReader(_DeadlineReader(raw, sock, attempt))
-
-
-class _Tracked(HTTPConnection):
-    """Tells the attempt how far it came, and ends its lease when it closes."""
-
-    response_class = _Response
-    lease: Lease | None = None
-    _connecting = False
-    _handing_over = False
-
-    def connect(self) -> None:
-        attempt = active.attempt
-        if attempt is not None:
-            attempt.phase = "connect"
-        self._connecting = True
-        try:
-            super().connect()
-        finally:
-            self._connecting = False
-            if attempt is not None:
-                # What went to a proxy for its tunnel was not the request.
-                attempt.received = False
-        if self.lease is not None:
-            self.lease.connected = True
-            self.lease.slots.count_opened()
-
-    def send(self, data: Any) -> None:
-        attempt = active.attempt
-        if attempt is not None and not self._connecting:
-            if self.sock is None:
-                self.connect()
-            if not attempt.sent:
-                attempt.sent = True
-                attempt.phase = "send"
-                attempt.hold(self.sock)
-            # urllib3 left the connect timeout here, which a long body may well exceed.
-            self.sock.settimeout(max(attempt.call.left(), _LEAST_TIMEOUT))
-        super().send(data)
-
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 has it
-        attempt = active.attempt
-        if attempt is not None:
-            attempt.phase = "headers"
-        # With "Connection: close" http.client closes us in here while the body is still to come.
-        self._handing_over = True
-        try:
-            response = super().getresponse()
-        finally:
-            self._handing_over = False
-        if attempt is not None:
-            attempt.phase = "body"
-        return response
-
-    def close(self) -> None:
-        try:
-            super().close()
-        finally:
-            if self.lease is not None and not self._handing_over:
-                lease, self.lease = self.lease, None
-                lease.end(kept=False)
-
-
-class PlainConnection(_Tracked):
-    """A connection without TLS."""
-
-
-class TLSConnection(_Tracked, HTTPSConnection):
-    """A connection with TLS."""
 
 
 @attrs.frozen(kw_only=True)
 class PoolRules:
-    """What a pool holds to, in seconds and numbers."""
+    """What a pool holds to, in seconds and numbers.
+
+    Attributes:
+        idle_timeout: Idle connections older than this are closed.
+        max_idle: Those above this number are closed after a grace.
+        on_idle: Called when a connection becomes idle.
+    """
 
     idle_timeout: float
     max_idle: int
+    on_idle: Callable[[], None] = lambda: None
 
 
 class _IdleConnections:
@@ -164,50 +48,69 @@ class _IdleConnections:
         self._rules = rules
         self._clock = clock
         self._waiting: deque[tuple[HTTPConnection, float]] = deque()
+        self._gone = False
+        with slots.lock:
+            slots.stores[:] = [store for store in slots.stores if not store._gone]
+            slots.stores.append(self)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     def put(self, conn: HTTPConnection) -> None:
         with self._slots.lock:
             self._waiting.append((conn, self._clock.monotonic()))
-            self._slots.idle += 1
+        self._rules.on_idle()
 
     def take(self) -> HTTPConnection | None:
         with self._slots.lock:
-            if not self._waiting:
-                return None
-            self._slots.idle -= 1
-            return self._waiting.pop()[0]
+            return self._waiting.pop()[0] if self._waiting else None
 
     def sweep(self) -> None:
         """Close those that are too old or too many."""
-        self._close(self._remove_expired())
+        if self._waiting:
+            self._close(self._remove_expired())
+
+    def sweep_dropped(self) -> None:
+        """Close those that are too old or too many, and those that the server closed."""
+        self.sweep()
+        # Copied and looked at without the lock; one that was taken meanwhile is left alone.
+        dropped = [item for item in list(self._waiting) if _is_dropped(item[0])]
+        self._close(self._remove(dropped))
+
+    def next_expiry(self) -> float | None:
+        """Return the seconds until one is too old or too many; None where there is none."""
+        with self._slots.lock:
+            if not self._waiting:
+                return None
+            idle_for = self._clock.monotonic() - self._waiting[0][1]
+            limit = self._rules.idle_timeout
+            if len(self._waiting) > self._rules.max_idle:
+                limit = min(limit, _SURPLUS_GRACE)
+            return max(limit - idle_for, 0.0)
 
     def clear(self) -> None:
         """Close all."""
         with self._slots.lock:
             closing = [conn for conn, _ in self._waiting]
             self._waiting.clear()
-            self._slots.idle -= len(closing)
         self._close(closing)
 
     def evict(self, conn: HTTPConnection) -> None:
         self._close([conn])
 
     def abandon(self) -> None:
-        """Close all, from a finalizer: it may run in a thread that holds the lock."""
+        """Close all, from a finalizer or in a forked child: the lock may be held."""
         closed = 0
+        self._gone = True
         while self._waiting:
             self._waiting.pop()[0].close()
             closed += 1
-        self._slots.abandoned.append(closed)
+        self._slots.leave_evictions(closed)
 
     def _remove_expired(self) -> list[HTTPConnection]:
-        if not self._waiting:
-            return []
         now = self._clock.monotonic()
         with self._slots.lock:
-            expired = list(self._expired(now))
-            self._slots.idle -= len(expired)
-        return expired
+            return list(self._expired(now))
 
     def _expired(self, now: float) -> Iterator[HTTPConnection]:
         while self._waiting:
@@ -217,6 +120,16 @@ class _IdleConnections:
                 return
             yield self._waiting.popleft()[0]
 
+    def _remove(self, items: list[tuple[HTTPConnection, float]]) -> list[HTTPConnection]:
+        removed = []
+        if items:
+            with self._slots.lock:
+                for item in items:
+                    if item in self._waiting:
+                        self._waiting.remove(item)
+                        removed.append(item[0])
+        return removed
+
     def _close(self, closing: list[HTTPConnection]) -> None:
         for conn in closing:
             conn.close()
@@ -224,11 +137,24 @@ class _IdleConnections:
             self._slots.count_evicted(len(closing))
 
 
-def _abandon(conn: Any, lease: Lease) -> None:
-    """Close a connection that is still out on its lease."""
-    if conn.lease is lease:
-        conn.close()
-        lease.end(kept=False)
+def _is_dropped(conn: HTTPConnection) -> bool:
+    """Tell whether an idle connection was closed by its peer, also in another thread's hands."""
+    sock = conn.sock
+    try:
+        return sock is None or wait_for_read(sock, 0.0)
+    except (OSError, ValueError):
+        # Taken and closed by its new user in between: no longer ours to close.
+        return False
+
+
+class _NoQueue:
+    """In the place of urllib3's queue, whose lock a fork could catch in another thread's hands."""
+
+    def get(self, block: bool = False) -> Any:
+        raise queue.Empty
+
+    def qsize(self) -> int:
+        return 0
 
 
 class _PoolMixin(HTTPConnectionPool):
@@ -242,6 +168,7 @@ class _PoolMixin(HTTPConnectionPool):
     ) -> None:
         kwargs["maxsize"] = 1
         super().__init__(*args, **kwargs)
+        self.pool = _NoQueue()  # type: ignore[assignment]
         self._slots = slots
         self.idle = _IdleConnections(slots, rules, clock)
         # A manager with too many pools drops the oldest without a word.
@@ -250,8 +177,10 @@ class _PoolMixin(HTTPConnectionPool):
     def _get_conn(self, timeout: float | None = None) -> Any:
         if self.pool is None:
             raise ClosedPoolError(self, "Pool is closed.")
-        attempt = active.attempt
-        lease = self._slots.acquire(attempt)
+        attempt, lease = active.attempt, active.lease
+        if lease is None or lease.held or lease.slots is not self._slots:
+            attempt, lease = None, Lease(self._slots, None)
+        self._slots.acquire(lease)
         try:
             conn = self._take_idle(attempt) if lease.pooled else None
             if conn is None:
@@ -266,7 +195,7 @@ class _PoolMixin(HTTPConnectionPool):
             raise
         conn.lease = lease  # type: ignore[attr-defined]
         if attempt is not None:
-            attempt.abandon = functools.partial(_abandon, conn, lease)
+            lease.connection = conn
         return conn
 
     def _take_idle(self, attempt: Attempt | None) -> HTTPConnection | None:
@@ -284,11 +213,12 @@ class _PoolMixin(HTTPConnectionPool):
         if conn is None:
             return
         lease, conn.lease = getattr(conn, "lease", None), None
-        keep = (
-            self.pool is not None
-            and getattr(conn, "sock", None) is not None
-            and (lease is None or lease.pooled)
-        )
+        keep = self.pool is not None and getattr(conn, "sock", None) is not None
+        if keep and lease is not None:
+            attempt = lease.attempt
+            keep = lease.pooled and (
+                attempt is None or (attempt.call.let_go() and not attempt.spoiled)
+            )
         if keep:
             self.idle.put(conn)
         else:

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from . import errors
+from ._budget import RetryBudget
 from ._call import Attempt, Call
 from .config import HttpClientConfig, RetryConfig
 
@@ -142,7 +143,7 @@ class Verdict:
     Attributes:
         wait: Seconds until the next attempt; None where there is none.
         fresh: Whether the next attempt must open a connection.
-        why_not: Said to the user where only time forbade the retry.
+        why_not: Said to the user where only time or the host's budget forbade the retry.
     """
 
     wait: float | None
@@ -159,15 +160,23 @@ class Gate:
     Args:
         call: The call.
         policy: How often and how long.
+        budget: What all calls to the host share; None for none.
     """
 
-    def __init__(self, call: Call, policy: RetryConfig) -> None:
+    def __init__(self, call: Call, policy: RetryConfig, budget: RetryBudget | None = None) -> None:
         self._call = call
         self._policy = policy
+        self._budget = budget
         self._bounds: Generator[float, Any, None] | None = None
 
-    def admit(self, kind: Kind, wish: ServerWish) -> Verdict:
-        """Answer for one failed attempt, and charge what it uses up."""
+    def admit(self, kind: Kind, wish: ServerWish, *, throttled: bool = False) -> Verdict:
+        """Answer for one failed attempt, and charge what it uses up.
+
+        Args:
+            kind: What the failure means.
+            wish: What the server said of a retry.
+            throttled: Whether it said that there were too many requests.
+        """
         call, policy = self._call, self._policy
         if call.attempts >= policy.max_attempts or call.interrupted is not None:
             return _NO
@@ -186,6 +195,13 @@ class Gate:
                 wait=None,
                 why_not=f"not retried: the wait of {wait:.2f} s would not end before the "
                 f"deadline, {max(left, 0.0):.2f} s away",
+            )
+        if self._budget is not None and not self._budget.take(throttled=throttled):
+            call.retries_denied += 1
+            return Verdict(
+                wait=None,
+                why_not="not retried: so many calls to this host failed lately that its retry "
+                "budget is used up",
             )
         return Verdict(wait=wait)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
+from typing import Any
 
 import attrs
 
-from ._call import Attempt, Clock
+from ._call import Attempt, Clock, Waker
 from .errors import PoolTimeout
 
 __all__ = ["Lease", "PoolFigures", "Slots"]
+
+_LONGEST_NAP = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -26,141 +30,213 @@ class PoolFigures:
     waiting: int
 
 
-class _Waiter:
-    """One call in the queue for a slot."""
-
-    __slots__ = ("granted", "woken")
-
-    def __init__(self) -> None:
-        self.woken = threading.Event()
-        self.granted = False
+_numbers = itertools.count(1)
 
 
 class Lease:
-    """One slot in use: the right to have one connection out of the pool.
+    """The right to one slot, held from ``Slots.acquire`` to ``end``.
+
+    Whether it is held is one entry in a set of ``Slots``, put there and taken out in one step, so
+    that an interrupt at any instant leaves either nothing or something that the next finder, the
+    collector at last, can take back.
 
     Attributes:
-        slots: Where it came from.
-        pooled: Whether its connection may go back into the pool.
+        slots: Where it belongs.
+        number: Its number in this process.
+        attempt: The attempt it serves; None for a raw use of the session.
         connected: Whether it got an open connection.
+        connection: The connection that is out on it, for an attempt; None before there is one.
     """
 
-    __slots__ = ("_open", "connected", "pooled", "slots")
+    __slots__ = ("__weakref__", "attempt", "connected", "connection", "number", "slots")
 
-    def __init__(self, slots: Slots, *, pooled: bool) -> None:
+    def __init__(self, slots: Slots, attempt: Attempt | None) -> None:
         self.slots = slots
-        self._open = True
-        self.pooled = pooled
+        self.number = next(_numbers)
+        self.attempt = attempt
         self.connected = False
+        self.connection: Any = None
+
+    @property
+    def held(self) -> bool:
+        """Whether the slot is taken."""
+        return self.number in self.slots.held
+
+    @property
+    def pooled(self) -> bool:
+        """Whether its connection may go back into the pool."""
+        return self.attempt is None or self.attempt.pooled
 
     def end(self, *, kept: bool) -> None:
         """Give the slot back; ``kept`` where the connection went back into the pool."""
-        if self._open:
-            self._open = False
-            self.slots.release(discarded=self.connected and not kept)
+        self.connection = None
+        self.slots.release(self, discarded=self.connected and not kept)
+
+    def abandon(self) -> None:
+        """Close the connection that is still out, and give the slot back."""
+        conn = self.connection
+        if conn is not None and conn.lease is self:
+            conn.close()
+        if self.held:
+            self.end(kept=False)
+
+    def drop(self) -> None:
+        """Do as ``abandon``, from a finalizer: no lock is taken, only a note left.
+
+        It may run in a thread that holds the lock, at any instant.
+        """
+        conn, self.connection = self.connection, None
+        if conn is not None and conn.lease is self:
+            conn.lease = None
+            conn.close()
+        if self.held:
+            self.slots.leave_note(self)
 
     def __del__(self) -> None:
-        # The collector may run this in a thread that holds the lock: only leave a note.
-        if self._open:
-            self.slots.lost.append(self.connected)
+        if self.held:
+            self.slots.leave_note(self)
+
+
+class _Waiter:
+    """One lease in the queue for a slot."""
+
+    __slots__ = ("lease", "waker")
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.waker = Waker()
 
 
 class Slots:
-    """Hands out at most ``limit`` leases, in the order of asking.
+    """Hands out at most ``limit`` slots, in the order of asking.
 
     Args:
         limit: Connections in use at once.
         patience: Seconds that a raw use of the session waits at most; a call waits until its
             deadline.
         clock: Time.
+
+    Attributes:
+        lock: Guards the state here and the idle connections of the pools.
+        held: Numbers of the leases that hold a slot.
+        stores: The idle connections of each pool, which count as ``idle``.
     """
 
     def __init__(self, limit: int, patience: float, clock: Clock) -> None:
-        self.lock = threading.Lock()
-        self.lost: deque[bool] = deque()
-        self.abandoned: deque[int] = deque()
         self._limit = limit
         self._patience = patience
         self._clock = clock
-        self._queue: deque[_Waiter] = deque()
-        self._in_use = 0
-        self._opened = self._reused = self._evicted = self._discarded = 0
-        self.idle = 0
+        self._notes: deque[tuple[int, bool]] = deque()
+        self._evictions: deque[int] = deque()
+        self.stores: list[Any] = []
+        self.start_over()
 
-    def acquire(self, attempt: Attempt | None) -> Lease:
+    def start_over(self) -> None:
+        """Begin with nothing and a new lock, in a forked child too, where the old one may be held.
+
+        The leases of before stay harmless: none of their numbers is held.
+        """
+        self.lock = threading.Lock()
+        self.held: set[int] = set()
+        self._queue: deque[_Waiter] = deque()
+        self._notes.clear()
+        self._evictions.clear()
+        self.stores.clear()
+        self._opened = self._reused = self._evicted = self._discarded = 0
+
+    def acquire(self, lease: Lease) -> None:
         """Take a slot, waiting for one within the call's deadline.
 
         Raises:
             PoolTimeout: None became free in time.
         """
         with self.lock:
-            self._take_back_lost()
-            waiter = None
-            if self._in_use < self._limit and not self._queue:
-                self._in_use += 1
-            else:
-                waiter = _Waiter()
-                self._queue.append(waiter)
-        if waiter is not None:
-            self._wait(waiter, attempt)
-        return Lease(self, pooled=attempt is None or attempt.pooled)
+            self._read_notes()
+            if len(self.held) < self._limit and not self._queue:
+                self.held.add(lease.number)
+                return
+            waiter = _Waiter(lease)
+            self._queue.append(waiter)
+        self._wait(waiter)
 
-    def _wait(self, waiter: _Waiter, attempt: Attempt | None) -> None:
+    def _wait(self, waiter: _Waiter) -> None:
+        lease, attempt = waiter.lease, waiter.lease.attempt
         started = self._clock.monotonic()
+        end = started + self._patience if attempt is None else attempt.call.end
         try:
-            if attempt is None:
-                self._clock.wait(waiter.woken, self._patience)
-            else:
-                attempt.call.wait_on(waiter.woken, max(attempt.call.left(), 0.0))
-        except BaseException:
+            while not lease.held:
+                left = end - self._clock.monotonic()
+                if left <= 0 or (attempt is not None and attempt.call.interrupted):
+                    break
+                # A nap at a time: an interrupt may tear away the thread that was to wake us.
+                self._nap(waiter, min(left, _LONGEST_NAP))
+                waiter.waker = Waker()
+                with self.lock:
+                    self._read_notes()
+        finally:
             self._leave_queue(waiter)
-            raise
         if attempt is not None and attempt.call.interrupted is not None:
-            self._leave_queue(waiter)
+            self.release(lease, discarded=False)
             raise attempt.call.interrupted("The call was ended while it waited for a slot.")
-        if not waiter.granted and not self._left_granted(waiter):
-            waited = self._clock.monotonic() - started
-            figures = self.figures()
-            raise PoolTimeout(
-                f"No slot became free in {waited:.2f} s: {figures.active} connections in use "
-                f"of at most {self._limit}, {figures.waiting} more calls waiting.",
-                phase="slot",
-            )
+        if not lease.held:
+            raise self._timeout(self._clock.monotonic() - started)
 
-    def _left_granted(self, waiter: _Waiter) -> bool:
-        """Leave the queue; True where the slot was granted at the last moment."""
-        with self.lock:
-            if waiter.granted:
-                return True
-            self._queue.remove(waiter)
-            return False
+    def _nap(self, waiter: _Waiter, seconds: float) -> None:
+        attempt = waiter.lease.attempt
+        if attempt is None:
+            self._clock.wait(waiter.waker, seconds)
+        else:
+            attempt.call.wait_on(waiter.waker, seconds)
+
+    def _timeout(self, waited: float) -> PoolTimeout:
+        figures = self.figures()
+        return PoolTimeout(
+            f"No slot became free in {waited:.2f} s: {figures.active} connections in use "
+            f"of at most {self._limit}, {figures.waiting} more calls waiting.",
+            phase="slot",
+        )
 
     def _leave_queue(self, waiter: _Waiter) -> None:
-        if self._left_granted(waiter):
-            self.release(discarded=False)
-
-    def release(self, *, discarded: bool) -> None:
-        """Give a slot back, to the first in the queue where there is one."""
         with self.lock:
-            self._take_back_lost()
-            self._release(discarded)
+            if waiter in self._queue:
+                self._queue.remove(waiter)
+            # After leaving: a note that comes now wakes whoever is first then.
+            self._read_notes()
 
-    def _release(self, discarded: bool) -> None:
-        self._discarded += discarded
-        if self._queue:
-            waiter = self._queue.popleft()
-            waiter.granted = True
-            waiter.woken.set()
-        else:
-            self._in_use -= 1
+    def release(self, lease: Lease, *, discarded: bool) -> None:
+        """Give a slot back, to the first in the queue where there is one; once a lease."""
+        with self.lock:
+            self._take_back(lease.number, discarded)
+            self._read_notes()
 
-    def _take_back_lost(self) -> None:
-        while self.lost:
-            self._release(self.lost.popleft())
-        while self.abandoned:
-            number = self.abandoned.popleft()
-            self.idle -= number
-            self._evicted += number
+    def _take_back(self, number: int, discarded: bool) -> None:
+        if number in self.held:
+            self._discarded += discarded
+            self.held.discard(number)
+
+    def leave_note(self, lease: Lease) -> None:
+        """Let the next who looks take the slot back; safe at any instant, in any thread."""
+        self._notes.append((lease.number, lease.connected))
+        try:
+            self._queue[0].waker.set()
+        except IndexError:
+            return
+
+    def leave_evictions(self, number: int) -> None:
+        """Let the next who looks count idle connections that a finalizer closed."""
+        self._evictions.append(number)
+
+    def _read_notes(self) -> None:
+        while self._notes:
+            self._take_back(*self._notes.popleft())
+        while self._evictions:
+            self._evicted += self._evictions.popleft()
+        while self._queue and len(self.held) < self._limit:
+            # Held before it leaves the queue: torn away in between, it is found by its nap.
+            waiter = self._queue[0]
+            self.held.add(waiter.lease.number)
+            waiter.waker.set()
+            self._queue.popleft()
 
     def count_opened(self) -> None:
         """Count a connection that was opened."""
@@ -180,10 +256,10 @@ class Slots:
     def figures(self) -> PoolFigures:
         """Return a consistent snapshot."""
         with self.lock:
-            self._take_back_lost()
+            self._read_notes()
             return PoolFigures(
-                active=self._in_use,
-                idle=self.idle,
+                active=len(self.held),
+                idle=sum(len(store) for store in self.stores),
                 opened=self._opened,
                 reused=self._reused,
                 evicted=self._evicted,

@@ -114,9 +114,17 @@ class Listeners:
     """Those who listen to one client. Safe for use from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.renew_lock()
         self._all: tuple[Listener, ...] = ()
         self._failed: set[int] = set()
+
+    def renew_lock(self) -> None:
+        """Take a new lock; a forked child does, and keeps its listeners."""
+        self._lock = threading.Lock()
+
+    def locks(self) -> list[threading.Lock]:
+        """Return the locks that a fork must not catch in other hands."""
+        return [self._lock]
 
     def __bool__(self) -> bool:
         return bool(self._all)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Any
 
 import attrs
 
@@ -20,6 +21,7 @@ class CallRecord:
     duration: float
     success: bool
     retries: int = 0
+    retries_denied: int = 0
     causes: tuple[str, ...] = ()
     failure: str | None = None
     input_tokens: int = 0
@@ -39,6 +41,7 @@ class HttpStats:
         average_duration_ms: Mean milliseconds of a call, waits between attempts included.
         total_retries: Attempts beyond each call's first.
         average_retries: The same a call.
+        retries_denied: Retries that a host's retry budget forbade.
         p50_duration_ms: Median of the durations, to 2 %; 0.0 before the first call.
         p95_duration_ms: 95th percentile, to 2 %.
         p99_duration_ms: 99th percentile, to 2 %.
@@ -60,6 +63,7 @@ class HttpStats:
     average_duration_ms: float = 0.0
     total_retries: int = 0
     average_retries: float = 0.0
+    retries_denied: int = 0
     p50_duration_ms: float = 0.0
     p95_duration_ms: float = 0.0
     p99_duration_ms: float = 0.0
@@ -127,16 +131,28 @@ class Distribution:
         return None
 
 
+def _none_in_flight() -> int:
+    return 0
+
+
 class HttpMetrics:
     """Counts calls. Every method is safe from any thread and takes one short lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, _in_flight: Callable[[], int] = _none_in_flight) -> None:
+        self._in_flight = _in_flight
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Begin with zeros and a new lock; a forked child does."""
         self._lock = threading.Lock()
-        self._in_flight = 0
         self._clear()
 
+    def locks(self) -> list[Any]:
+        """Return the locks that a fork must not catch in other hands."""
+        return [self._lock]
+
     def _clear(self) -> None:
-        self._total = self._successful = self._retries = 0
+        self._total = self._successful = self._retries = self._retries_denied = 0
         self._duration = 0.0
         self._input_tokens = self._output_tokens = 0
         self._failures: Counter[str] = Counter()
@@ -160,23 +176,17 @@ class HttpMetrics:
         with self._lock:
             self._add(CallRecord(duration=seconds, success=bool(success), retries=retries))
 
-    def begin(self) -> None:
-        """Count a call as running."""
+    def record(self, record: CallRecord) -> None:
+        """Count a call that ended."""
         with self._lock:
-            self._in_flight += 1
-
-    def end(self, record: CallRecord | None) -> None:
-        """Count a running call as ended; None forgets one that never reached the network."""
-        with self._lock:
-            self._in_flight -= 1
-            if record is not None:
-                self._add(record)
+            self._add(record)
 
     def _add(self, record: CallRecord) -> None:
         self._total += 1
         self._duration += record.duration
         self._durations.add(record.duration)
         self._retries += record.retries
+        self._retries_denied += record.retries_denied
         if record.success:
             self._successful += 1
             self._input_tokens += record.input_tokens
@@ -195,6 +205,7 @@ class HttpMetrics:
 
     def get_stats(self) -> HttpStats:
         """Return a consistent snapshot."""
+        in_flight = self._in_flight()
         with self._lock:
             total, durations, first = self._total, self._durations, self._first_tokens
             return HttpStats(
@@ -204,6 +215,7 @@ class HttpMetrics:
                 success_rate=self._successful / total if total else 1.0,
                 average_duration_ms=self._duration / total * 1000 if total else 0.0,
                 total_retries=self._retries,
+                retries_denied=self._retries_denied,
                 average_retries=self._retries / total if total else 0.0,
                 p50_duration_ms=(durations.percentile(0.50) or 0.0) * 1000,
                 p95_duration_ms=(durations.percentile(0.95) or 0.0) * 1000,
@@ -211,7 +223,7 @@ class HttpMetrics:
                 p50_time_to_first_token_ms=_milliseconds(first.percentile(0.50)),
                 p95_time_to_first_token_ms=_milliseconds(first.percentile(0.95)),
                 p99_time_to_first_token_ms=_milliseconds(first.percentile(0.99)),
-                in_flight=self._in_flight,
+                in_flight=in_flight,
                 input_tokens=self._input_tokens,
                 output_tokens=self._output_tokens,
                 failures_by_class=dict(self._failures),
@@ -233,7 +245,12 @@ def format_stats(stats: ClientStats) -> str:
             f"{calls.successful_requests}",
             f"{calls.success_rate:.1%}, {calls.failed_requests} failed",
         ),
-        ("retries", f"{calls.total_retries}", f"{calls.average_retries:.2f} a call"),
+        (
+            "retries",
+            f"{calls.total_retries}",
+            f"{calls.average_retries:.2f} a call"
+            + (f", {calls.retries_denied} denied" if calls.retries_denied else ""),
+        ),
         (
             "duration",
             f"{calls.average_duration_ms:.1f} ms",
@@ -257,6 +274,10 @@ def format_stats(stats: ClientStats) -> str:
             f"{stats.evicted} evicted, {stats.discarded} discarded",
         ),
     ]
+    return _aligned(rows, calls)
+
+
+def _aligned(rows: list[tuple[str, str, str]], calls: HttpStats) -> str:
     rows += [(f"  retry: {cause}", f"{n}", "") for cause, n in _ranked(calls.retries_by_cause)]
     rows += [(f"  failed: {name}", f"{n}", "") for name, n in _ranked(calls.failures_by_class)]
     first = max(len(row[0]) for row in rows)

@@ -23,7 +23,7 @@ from termai_http import (
     RetryConfig,
     events,
 )
-from termai_http._transport import PooledSession
+from termai_http._session import PooledSession
 from termai_http.testing import CloseAfterRead, RecordedRequest, Server, Silent, Status
 
 FAST = RetryConfig(base_delay=0.001, max_delay=0.002)

@@ -32,11 +32,10 @@ def test_records_add_up() -> None:
 
 def test_a_calls_record_holds_more() -> None:
     """Tokens, causes, failures and the first token are counted with the call."""
-    metrics = HttpMetrics()
-    metrics.begin()
-    metrics.begin()
+    running = [1, 2]
+    metrics = HttpMetrics(_in_flight=running.__len__)
     assert metrics.get_stats().in_flight == 2
-    metrics.end(
+    metrics.record(
         CallRecord(
             duration=1,
             success=True,
@@ -47,9 +46,8 @@ def test_a_calls_record_holds_more() -> None:
             time_to_first_token=0.25,
         )
     )
-    metrics.end(CallRecord(duration=1, success=False, failure="ReadTimeout"))
-    metrics.begin()
-    metrics.end(None)
+    metrics.record(CallRecord(duration=1, success=False, failure="ReadTimeout"))
+    running.clear()
     stats = metrics.get_stats()
     assert stats.in_flight == 0
     assert (stats.input_tokens, stats.output_tokens) == (5, 7)

@@ -8,22 +8,23 @@ import threading
 import pytest
 
 from termai_http import CallCancelled, PoolTimeout
-from termai_http._call import AttemptLimits, Call, Clock
-from termai_http._slots import Slots
+from termai_http._call import Attempt, AttemptLimits, Call, Clock, Waker
+from termai_http._slots import Lease, Slots
 
 LIMITS = AttemptLimits(connect_timeout=1, read_timeout=None)
 
 
-def started(call: Call) -> Call:
-    """Begin an attempt on the call."""
-    call.begin_attempt(fresh=False, pooled=True, limits=LIMITS)
-    return call
+def take(slots: Slots, attempt: Attempt | None = None) -> Lease:
+    """Take a slot."""
+    lease = Lease(slots, attempt)
+    slots.acquire(lease)
+    return lease
 
 
 def test_a_lease_is_given_back_once() -> None:
     """Ending a lease twice frees one slot; what was connected and not kept is discarded."""
     slots = Slots(2, 1.0, Clock())
-    one, two = slots.acquire(None), slots.acquire(None)
+    one, two = take(slots), take(slots)
     assert slots.figures().active == 2
     two.connected = True
     one.end(kept=False)
@@ -36,12 +37,12 @@ def test_a_lease_is_given_back_once() -> None:
 def test_a_lost_lease_comes_back() -> None:
     """A lease that nobody ended is taken back when the collector finds it, in a cycle too."""
     slots = Slots(1, 0.0, Clock())
-    cycle: list[object] = [slots.acquire(None)]
+    cycle: list[object] = [take(slots)]
     cycle.append(cycle)
     del cycle
     gc.collect()
     assert slots.figures().active == 0
-    slots.acquire(None).end(kept=True)
+    take(slots).end(kept=True)
 
 
 def test_the_queue_is_served_in_order() -> None:
@@ -49,15 +50,15 @@ def test_the_queue_is_served_in_order() -> None:
     waiting = threading.Semaphore(0)
     real = Clock()
 
-    def wait(event: threading.Event, seconds: float) -> bool:
+    def wait(waker: Waker, seconds: float) -> bool:
         waiting.release()
-        return real.wait(event, seconds)
+        return real.wait(waker, seconds)
 
     slots = Slots(1, 30.0, Clock(wait=wait))
-    held, served = slots.acquire(None), []
+    held, served = take(slots), []
 
     def queue(index: int) -> None:
-        lease = slots.acquire(None)
+        lease = take(slots)
         served.append(index)
         lease.end(kept=True)
 
@@ -76,9 +77,9 @@ def test_the_queue_is_served_in_order() -> None:
 def test_a_wait_that_ends_in_vain_says_so() -> None:
     """The error names what is in use and who else waits, and leaves the queue."""
     slots = Slots(1, 0.0, Clock())
-    held = slots.acquire(None)
+    held = take(slots)
     with pytest.raises(PoolTimeout, match="1 connections in use of at most 1"):
-        slots.acquire(None)
+        take(slots)
     assert slots.figures().waiting == 0
     held.end(kept=True)
     assert slots.figures().active == 0
@@ -88,35 +89,35 @@ def test_an_interrupt_in_the_queue_leaves_nothing_behind() -> None:
     """Ctrl-C while waiting leaves the queue, also where the slot was just granted."""
     slots: Slots
 
-    def interrupted(event: threading.Event, seconds: float) -> bool:
+    def interrupted(waker: Waker, seconds: float) -> bool:
         raise KeyboardInterrupt
 
     slots = Slots(1, 1.0, Clock(wait=interrupted))
-    held = slots.acquire(None)
+    held = take(slots)
     with pytest.raises(KeyboardInterrupt):
-        slots.acquire(None)
+        take(slots)
     assert slots.figures().waiting == 0
 
-    def granted(event: threading.Event, seconds: float) -> bool:
+    def granted(waker: Waker, seconds: float) -> bool:
         held.end(kept=True)
         raise KeyboardInterrupt
 
     slots._clock = Clock(wait=granted)
     with pytest.raises(KeyboardInterrupt):
-        slots.acquire(None)
+        take(slots)
     assert slots.figures().active == 0
 
 
 def test_a_slot_granted_at_the_last_moment_is_taken() -> None:
     """A release between the end of the wait and leaving the queue is no PoolTimeout."""
 
-    def late(event: threading.Event, seconds: float) -> bool:
+    def late(waker: Waker, seconds: float) -> bool:
         held.end(kept=True)
         return False
 
     slots = Slots(1, 1.0, Clock(wait=late))
-    held = slots.acquire(None)
-    second = slots.acquire(None)
+    held = take(slots)
+    second = take(slots)
     assert slots.figures().active == 1
     second.end(kept=True)
 
@@ -124,12 +125,12 @@ def test_a_slot_granted_at_the_last_moment_is_taken() -> None:
 def test_a_call_interrupted_in_the_queue_raises_its_reason() -> None:
     """A cancelled call leaves the queue with CallCancelled."""
     slots = Slots(1, 1.0, Clock())
-    held = slots.acquire(None)
-    call = started(Call(60, Clock()))
+    held = take(slots)
+    call = Call(60, Clock())
     attempt = call.begin_attempt(fresh=False, pooled=True, limits=LIMITS)
     call.interrupt(CallCancelled)
     with pytest.raises(CallCancelled):
-        slots.acquire(attempt)
+        take(slots, attempt)
     assert slots.figures().waiting == 0
     held.end(kept=True)
 
@@ -137,7 +138,51 @@ def test_a_call_interrupted_in_the_queue_raises_its_reason() -> None:
 def test_what_a_finalizer_closed_is_counted() -> None:
     """Idle connections of a dropped pool leave the figures at the next look."""
     slots = Slots(1, 1.0, Clock())
-    slots.idle = 3
-    slots.abandoned.append(3)
-    figures = slots.figures()
-    assert (figures.idle, figures.evicted) == (0, 3)
+    slots.leave_evictions(3)
+    assert slots.figures().evicted == 3
+
+
+def test_a_lost_lease_wakes_those_who_wait() -> None:
+    """A slot that the collector brings back goes to the first in the queue at once."""
+    waiting = threading.Event()
+    real = Clock()
+
+    def wait(waker: Waker, seconds: float) -> bool:
+        waiting.set()
+        # Far longer than the test may take: only being woken ends it.
+        return real.wait(waker, 60.0)
+
+    slots = Slots(1, 60.0, Clock(wait=wait))
+    held = take(slots)
+    thread = threading.Thread(target=lambda: take(slots).end(kept=True))
+    thread.start()
+    assert waiting.wait(30)
+    del held
+    gc.collect()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert slots.figures().active == 0
+
+
+def test_a_finalizer_in_a_thread_that_holds_the_lock_takes_none() -> None:
+    """Losing a lease while the slots' lock is held neither blocks nor loses the slot."""
+    slots = Slots(1, 1.0, Clock())
+    held = take(slots)
+    with slots.lock:
+        del held
+        gc.collect()
+    assert slots.figures().active == 0
+
+
+def test_starting_over_frees_all_and_makes_old_leases_harmless() -> None:
+    """After a fork the child has every slot, a new lock, and a lease of before gives none back."""
+    slots = Slots(1, 0.0, Clock())
+    old, old_lock = take(slots), slots.lock
+    slots.start_over()
+    assert slots.lock is not old_lock
+    new = take(slots)
+    old.end(kept=False)
+    assert slots.figures().active == 1
+    assert slots.figures().discarded == 0
+    new.end(kept=True)
+    assert slots.figures().active == 0

@@ -1,0 +1,107 @@
+"""Bodies: read under a limit, decoded, and never taken for whole when they were cut short."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+from urllib3.response import HTTPResponse
+
+from .errors import InvalidResponseError, ResponseTooLarge, TruncatedResponse
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["pieces", "read_body"]
+
+_CHUNK = 65536
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+def read_body(response: requests.Response, limit: int) -> bytes:
+    """Read a whole body, decoded of its content coding.
+
+    Args:
+        response: An answer whose body was not read.
+        limit: Most bytes, decoded.
+
+    Raises:
+        ResponseTooLarge: It is larger.
+        InvalidResponseError: Its content coding is unknown or broken.
+        TruncatedResponse: Its content coding ends too early.
+    """
+    raw = response.raw
+    known = getattr(raw, "length_remaining", None)
+    if known is not None and "content-encoding" not in response.headers:
+        if known > limit:
+            raise _too_large(limit)
+        return cast("bytes", raw.read(decode_content=False))
+    return b"".join(pieces(response, limit))
+
+
+def pieces(response: requests.Response, limit: int) -> Iterator[bytes]:
+    """Yield a body as it arrives, decoded of its content coding; raises as ``read_body``."""
+    raw = response.raw
+    plain = isinstance(raw, HTTPResponse)
+    # What a test put in the place of urllib3's response decodes itself, if at all.
+    decoder = _decoder(response.headers.get("content-encoding", "")) if plain else None
+    left = limit
+    for piece in _raw_pieces(raw) if plain else response.iter_content(_CHUNK):
+        for decoded in decoder.feed(piece, left) if decoder else (piece,):
+            if len(decoded) > left:
+                yield decoded[:left]
+                raise _too_large(limit)
+            left -= len(decoded)
+            yield decoded
+    if decoder is not None:
+        decoder.finish()
+
+
+def _raw_pieces(raw: HTTPResponse) -> Iterator[bytes]:
+    # Never read(): it waits until it has as many bytes as it was asked for.
+    while piece := raw.read1(_CHUNK, decode_content=False):
+        yield piece
+
+
+def _too_large(limit: int) -> ResponseTooLarge:
+    return ResponseTooLarge(
+        f"The reply is larger than Limits(body={limit}) bytes.", maybe_billed=True
+    )
+
+
+def _decoder(coding: str) -> _Gunzip | None:
+    name = coding.strip().lower()
+    if name in ("", "identity"):
+        return None
+    if name in ("gzip", "x-gzip"):
+        return _Gunzip()
+    raise InvalidResponseError("The answer has a content coding that was not asked for.")
+
+
+class _Gunzip:
+    """Gunzips piece by piece, so that a small body cannot fill the memory (RFC 1952)."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(_GZIP)
+        self._begun = False
+
+    def feed(self, data: bytes, most: int) -> Iterator[bytes]:
+        """Yield what ``data`` decodes to, at most one byte more than ``most`` at a time."""
+        while data:
+            if self._member.eof:
+                self._member = zlib.decompressobj(_GZIP)
+            self._begun = True
+            try:
+                decoded = self._member.decompress(data, min(_CHUNK, most + 1))
+            except zlib.error:
+                raise InvalidResponseError("The answer's compression is broken.") from None
+            data = self._member.unconsumed_tail or self._member.unused_data.lstrip(b"\0")
+            most -= len(decoded)
+            if decoded:
+                yield decoded
+
+    def finish(self) -> None:
+        """Check that the last member was complete; an empty body is none, and complete."""
+        if self._begun and not self._member.eof:
+            raise TruncatedResponse("The answer's compressed body was cut short.")

@@ -1,0 +1,339 @@
+"""Connections: every step of one bound to its attempt, every answer's framing checked."""
+
+from __future__ import annotations
+
+import contextlib
+import email.errors
+import errno
+import http.client
+import io
+import os
+import re
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    LocationParseError,
+    NameResolutionError,
+    NewConnectionError,
+)
+from urllib3.util import connection as urllib3_connection
+from urllib3.util.wait import wait_for_write
+
+from ._call import Attempt, active
+from ._slots import Lease
+
+if TYPE_CHECKING:
+    from urllib3.response import HTTPResponse
+
+__all__ = [
+    "BadFraming",
+    "Connection",
+    "PlainConnection",
+    "TLSConnection",
+    "TooLong",
+    "socket_options",
+]
+
+_MOST_INTERIM = 10
+_LOOK_UP = 0.1
+_LEAST_ADDRESS_SECONDS = 2.0
+_UNACKNOWLEDGED_MS = 30_000
+_LENGTH = re.compile(r"[0-9]{1,18}")
+# After either of them the header lines that follow are lost, those that frame the body too.
+_LOST = (
+    email.errors.MissingHeaderBodySeparatorDefect,
+    email.errors.FirstHeaderLineIsContinuationDefect,
+)
+_UNDER_WAY = {
+    getattr(errno, name)
+    for name in ("EINPROGRESS", "EWOULDBLOCK", "EALREADY", "WSAEWOULDBLOCK")
+    if hasattr(errno, name)
+}
+
+
+class BadFraming(http.client.HTTPException):
+    """An answer whose status or length cannot be relied on; the text is ours alone."""
+
+
+class TooLong(http.client.HTTPException):
+    """A header block larger than the client's limits; the text is ours alone."""
+
+
+def socket_options() -> list[tuple[int, int, int]]:
+    """Return the options of every socket: no Nagle, and probes that notice a dead path.
+
+    A NAT forgets an idle connection without a word. Probes (after 60 s, every 60 s, 5 times) keep
+    it known, or end the wait for it; where the system can, a request that nobody acknowledges for
+    30 s ends too, early enough for another attempt.
+    """
+    options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    values = (
+        *(("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)),
+        ("TCP_USER_TIMEOUT", _UNACKNOWLEDGED_MS),
+    )
+    for name, value in values:
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return cast("list[tuple[int, int, int]]", options)
+
+
+class _BoundReader(io.RawIOBase):
+    """Reads a socket, giving each read no more time than its attempt has left."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, attempt: Attempt) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._attempt = attempt
+        self.dry = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self.dry:
+            return 0
+        attempt = self._attempt
+        if attempt.phase != "body" and attempt.received > attempt.limits.headers:
+            raise TooLong(f"its header block is larger than {attempt.limits.headers} bytes")
+        self._sock.settimeout(attempt.read_budget())
+        size = self._raw.readinto(buffer)
+        if size:
+            attempt.received += size
+        return cast("int | None", size)
+
+    def close(self) -> None:
+        if not self.closed:
+            try:
+                self._raw.close()
+            finally:
+                super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """A response whose every read keeps the deadline, and whose framing leaves no doubt."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self._interim = 0
+        self._attempt = attempt = active.attempt
+        if attempt is not None:
+            self._bound = _BoundReader(self.fp.detach(), sock, attempt)
+            self.fp = io.BufferedReader(self._bound)
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        if 100 <= status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self._interim += 1
+            if self._attempt is not None and self._interim > _MOST_INTERIM:
+                raise BadFraming(f"more than {_MOST_INTERIM} interim answers came")
+            # RFC 9110, section 15.2: any interim answer is skipped, and http.client skips this one.
+            status = http.HTTPStatus.CONTINUE
+        return version, status, reason
+
+    def begin(self) -> None:
+        super().begin()
+        if self._attempt is not None:
+            self._check_framing()
+
+    def _check_framing(self) -> None:
+        attempt, headers = cast("Attempt", self._attempt), self.headers
+        if not 200 <= self.status <= 599:
+            raise BadFraming(f"its status, {self.status}, is none of a final answer")
+        if attempt.received > attempt.limits.headers and (
+            attempt.received - self._buffered() > attempt.limits.headers
+        ):
+            raise TooLong(f"its header block is larger than {attempt.limits.headers} bytes")
+        if headers.defects and any(isinstance(defect, _LOST) for defect in headers.defects):
+            raise BadFraming("a line among its headers is none")
+        names = [name.lower() for name in headers.keys()]  # noqa: SIM118 - a message has no iterator
+        if "transfer-encoding" in names and not self.chunked:
+            raise BadFraming("its Transfer-Encoding is not chunked")
+        if "content-length" in names:
+            lengths = {value.strip(" \t") for value in headers.get_all("content-length", ())}
+            if len(lengths) > 1 or not _LENGTH.fullmatch(lengths.pop()):
+                raise BadFraming("its Content-Length is none (RFC 9112, section 6.3)")
+            if self.chunked:
+                # RFC 9112, section 6.3: it may be an attempt at smuggling.
+                self.will_close = True
+
+    def _buffered(self) -> int:
+        """Return the bytes that came and were not read, without reading the socket."""
+        self._bound.dry = True
+        try:
+            return len(self.fp.peek())
+        finally:
+            self._bound.dry = False
+
+    def _close_conn(self) -> None:
+        if self._attempt is not None and not self._attempt.spoiled and self._buffered():
+            # What came beside the answer must not become the answer to the next request.
+            self._attempt.spoiled = True
+        super()._close_conn()  # type: ignore[misc]
+
+
+class Connection(HTTPConnection):
+    """A connection whose every step keeps its attempt's time, and that ends its lease."""
+
+    response_class = _Response
+    lease: Lease | None = None
+    _connecting = False
+    _handing_over = False
+    _process = 0
+
+    def _new_conn(self) -> socket.socket:
+        attempt = active.attempt
+        if attempt is None:
+            return super()._new_conn()
+        try:
+            sock = _open_socket(self, attempt)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except UnicodeError:
+            raise LocationParseError("the host's name cannot be encoded") from None
+        except TimeoutError as error:
+            if error.errno is not None:
+                raise NewConnectionError(self, str(error)) from error
+            raise ConnectTimeoutError(self, "connecting took too long") from error
+        except OSError as error:
+            raise NewConnectionError(self, str(error)) from error
+        sys.audit("http.client.connect", self, self.host, self.port)
+        return sock
+
+    def connect(self) -> None:
+        attempt = active.attempt
+        self._process = os.getpid()
+        if attempt is not None:
+            attempt.phase = "connect"
+            attempt.narrow(attempt.limits.connect_timeout)
+        self._connecting = True
+        try:
+            super().connect()
+        finally:
+            self._connecting = False
+            if attempt is not None:
+                attempt.widen()
+                # What went to a proxy for its tunnel was not the request.
+                attempt.received = 0
+        if self.lease is not None:
+            self.lease.connected = True
+            self.lease.slots.count_opened()
+
+    def _tunnel(self) -> None:
+        super()._tunnel()
+        attempt = active.attempt
+        if attempt is not None and self.sock is not None:
+            self.sock.settimeout(attempt.budget())
+
+    def send(self, data: Any) -> None:
+        attempt = active.attempt
+        if attempt is not None and not self._connecting:
+            if self.sock is None:
+                self.connect()
+            if not attempt.sent:
+                attempt.sent = True
+                attempt.phase = "send"
+                attempt.call.hold(self.sock)
+            self.sock.settimeout(attempt.budget())
+        super().send(data)
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 has it
+        attempt = active.attempt
+        if attempt is not None:
+            attempt.phase = "headers"
+        # With "Connection: close" http.client closes us in here while the body is still to come.
+        self._handing_over = True
+        try:
+            response = super().getresponse()
+        finally:
+            self._handing_over = False
+        if attempt is not None:
+            attempt.phase = "body"
+        return response
+
+    def close(self) -> None:
+        try:
+            if self.sock is not None and not self._handing_over:
+                self._hang_up(self.sock)
+            super().close()
+        finally:
+            if self.lease is not None and not self._handing_over:
+                lease, self.lease = self.lease, None
+                lease.end(kept=False)
+
+    def _hang_up(self, sock: Any) -> None:
+        # A forked child may hold a copy of the descriptor: without this its peer hears nothing of
+        # our close. In that child it would end the parent's connection.
+        if self._process == os.getpid():
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                socket.socket.shutdown(getattr(sock, "socket", sock), socket.SHUT_RDWR)
+
+
+class PlainConnection(Connection):
+    """A connection without TLS."""
+
+
+class TLSConnection(Connection, HTTPSConnection):
+    """A connection with TLS."""
+
+
+def _open_socket(conn: Connection, attempt: Attempt) -> socket.socket:
+    """Connect to the first address that answers, all of them within one budget."""
+    attempt.budget()
+    host = conn._dns_host.strip("[]")
+    family = urllib3_connection.allowed_gai_family()
+    try:
+        found = socket.getaddrinfo(host, conn.port, family, socket.SOCK_STREAM)
+    except socket.gaierror:
+        # Without a descriptor left the resolver knows no host; the cause shall be named.
+        socket.socket().close()
+        raise
+    failure: OSError | None = None
+    for index, (kin, kind, proto, _, address) in enumerate(found):
+        left = attempt.budget()
+        share = max(left / (len(found) - index), _LEAST_ADDRESS_SECONDS)
+        try:
+            return _connected(conn, attempt, (kin, kind, proto), address, min(share, left))
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
+            failure = error
+    attempt.budget()
+    raise failure or OSError("the name has no address")
+
+
+def _connected(
+    conn: Connection, attempt: Attempt, kind: tuple[int, int, int], address: Any, seconds: float
+) -> socket.socket:
+    sock = socket.socket(*kind)
+    try:
+        for option in conn.socket_options or ():
+            sock.setsockopt(*option)
+        if conn.source_address:
+            sock.bind(conn.source_address)
+        attempt.call.hold(sock)
+        _wait_connected(sock, attempt, address, seconds)
+        sock.settimeout(attempt.budget())
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _wait_connected(sock: socket.socket, attempt: Attempt, address: Any, seconds: float) -> None:
+    clock = attempt.call.clock
+    end = clock.monotonic() + seconds
+    sock.setblocking(False)
+    code = sock.connect_ex(address)
+    while code in _UNDER_WAY:
+        left = min(attempt.budget(), end - clock.monotonic())
+        if left <= 0:
+            raise TimeoutError("the address did not answer")
+        # Looked up from now and then: not every system wakes a connecting socket on its shutdown.
+        if wait_for_write(sock, min(left, _LOOK_UP)):
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))

@@ -1,0 +1,76 @@
+"""Forks: locks taken before, given back after in the parent; made anew in the child."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from ._sweeper import sweeper
+
+__all__ = ["Forkable", "take_part"]
+
+_LOCK_SECONDS = 1.0
+
+
+class Forkable(Protocol):
+    """What has locks, and state that a child must not inherit."""
+
+    def locks(self) -> Iterable[Any]:
+        """Return the locks, those that are taken first before those taken inside them."""
+
+    def start_over(self) -> None:
+        """Begin anew in the child, with new locks: the old ones are never released there."""
+
+
+_all: weakref.WeakSet[Forkable] = weakref.WeakSet([sweeper])
+_registering = threading.Lock()
+_before_fork = threading.local()
+
+
+def take_part(forkable: Forkable) -> None:
+    """Let something take part in every later fork, as long as it lives."""
+    with _registering:
+        _all.add(forkable)
+
+
+def _before() -> None:
+    _before_fork.swept = sweeper.stop()
+    taken: list[Any] = []
+    _before_fork.taken = taken
+    _take(_registering, taken)
+    for forkable in list(_all):
+        for lock in forkable.locks():
+            _take(lock, taken)
+
+
+def _take(lock: Any, taken: list[Any]) -> None:
+    # Bounded: a fork inside a signal handler may find a lock that its own thread holds.
+    if lock.acquire(timeout=_LOCK_SECONDS):
+        taken.append(lock)
+
+
+def _after_in_parent() -> None:
+    while _before_fork.taken:
+        _before_fork.taken.pop().release()
+    # Python 3.12 and later warn of a fork that leaves a process with threads, of this one too. In
+    # a process without others the next call begins it again.
+    if _before_fork.swept and (sys.version_info < (3, 12) or threading.active_count() > 1):
+        sweeper.resume()
+
+
+def _after_in_child() -> None:
+    global _registering
+    _registering = threading.Lock()
+    _before_fork.taken = []
+    for forkable in list(_all):
+        forkable.start_over()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(
+        before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
+    )

@@ -1,0 +1,165 @@
+"""The ``requests.Session`` of a client and its ``HTTPAdapter``: pooled, bounded, no surprise."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any, cast
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.cookies import RequestsCookieJar
+from requests.structures import CaseInsensitiveDict
+
+from . import errors
+from ._call import Clock
+from ._connection import socket_options
+from ._environment import Environment
+from ._policy import RetryPolicy
+from ._pool import PoolRules, pool_classes
+from ._slots import Slots
+from .config import RetryConfig
+
+__all__ = ["PooledAdapter", "PooledSession"]
+
+_POOLS = 64
+
+
+class _NoCookies(RequestsCookieJar):
+    """A jar that stays empty: one shared by all threads would carry cookies between tenants."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Keep nothing."""
+
+
+class PooledSession(requests.Session):
+    """The one session of a client. It may be used raw: it pools and retries there too.
+
+    Redirects are not followed, cookies not kept, ``.netrc`` not read; proxies and CA bundle are
+    those the client was made with.
+    """
+
+    def __init__(self, environment: Environment, user_agent: str) -> None:
+        super().__init__()
+        self._environment = environment
+        self.trust_env = False
+        self.cookies = _NoCookies()
+        self.headers = CaseInsensitiveDict(
+            {"User-Agent": user_agent, "Accept-Encoding": "gzip", "Accept": "*/*"}
+        )
+
+    def get_redirect_target(self, resp: Any) -> None:
+        """Return None: a redirect would carry key and prompt elsewhere."""
+        return
+
+    def merge_environment_settings(
+        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    ) -> dict[str, Any]:
+        """Merge a raw request's settings with those the client was made with."""
+        merged = super().merge_environment_settings(url, proxies, stream, verify, cert)
+        merged["proxies"] = {**self._environment.proxies_for(url), **(merged["proxies"] or {})}
+        return merged
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a prepared request, through the proxies that the client was made with."""
+        if "proxies" not in kwargs:
+            kwargs["proxies"] = self.proxies_for(cast("str", request.url))
+        return super().send(request, **kwargs)
+
+    def proxies_for(self, url: str) -> dict[str, str]:
+        """Return the proxies for one URL; those the user put on the session win."""
+        return {**self._environment.proxies_for(url), **self.proxies}
+
+    def __getstate__(self) -> Any:
+        """Refuse: a session holds sockets and, in its adapters, keys."""
+        raise TypeError("A client's session cannot be pickled; each process makes its own.")
+
+
+class PooledAdapter(HTTPAdapter):
+    """An ``HTTPAdapter`` whose pools lend slots, count, and share one TLS context."""
+
+    def __init__(
+        self,
+        slots: Slots,
+        rules: PoolRules,
+        clock: Clock,
+        policy: RetryConfig,
+        context: Callable[[], ssl.SSLContext],
+    ) -> None:
+        self._classes = pool_classes(slots, rules, clock)
+        self._context = context
+        self.closed = False
+        super().__init__(
+            pool_connections=_POOLS,
+            pool_maxsize=1,
+            max_retries=RetryPolicy.from_config(policy),
+        )
+
+    def init_poolmanager(
+        self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any
+    ) -> None:
+        """Make the pool manager, with pools of our own."""
+        pool_kwargs["socket_options"] = socket_options()
+        super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._classes
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        """Return a proxy's manager, with pools of our own (SOCKS keeps the stock ones)."""
+        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
+        if not proxy.lower().startswith("socks"):
+            manager.pool_classes_by_scheme = self._classes
+        return manager
+
+    def build_connection_pool_key_attributes(
+        self, request: Any, verify: Any, cert: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Give every verified connection the shared TLS context."""
+        host, kwargs = super().build_connection_pool_key_attributes(request, verify, cert)
+        if verify is True and cert is None and host["scheme"] == "https":
+            kwargs = {"ssl_context": self._context()}
+        return host, kwargs
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave pools with the shared context alone: it holds CAs and client certificate."""
+        if verify is not True or cert is not None:
+            super().cert_verify(conn, url, verify, cert)
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
+        """Send one request.
+
+        Raises:
+            ClientClosed: The client was closed; a pool begun now would never be.
+        """
+        if self.closed:
+            raise errors.ClientClosed("This client is closed.")
+        return super().send(request, *args, **kwargs)
+
+    def close(self) -> None:
+        """Close the idle connections of every pool, and forget the pools."""
+        for pool in self.pools():
+            pool.close()
+        super().close()
+
+    def locks(self) -> list[Any]:
+        """Return the locks that a fork must not catch in other hands."""
+        return [manager.pools.lock for manager in self._managers()]
+
+    def start_over(self) -> None:
+        """Begin with no pool, in a forked child: its copies of the connections are the parent's."""
+        for pool in self.pools():
+            pool.idle.abandon()
+        self.proxy_manager = {}
+        self.init_poolmanager(self._pool_connections, self._pool_maxsize, self._pool_block)
+
+    def _managers(self) -> list[Any]:
+        return [self.poolmanager, *list(self.proxy_manager.values())]
+
+    def pools(self) -> list[Any]:
+        """Return the pools that are alive."""
+        found = []
+        for manager in self._managers():
+            for key in manager.pools.keys():  # noqa: SIM118 - this container cannot be iterated
+                pool = manager.pools.get(key)
+                if pool is not None and hasattr(pool, "idle"):
+                    found.append(pool)
+        return found
