@@ -1,0 +1,16 @@
+"""The whole catalogue: importing this enters every row."""
+
+from __future__ import annotations
+
+from . import rows_answer, rows_connect, rows_exchange, rows_keys, rows_process, rows_stream
+from .harness import rows
+
+__all__ = [
+    "rows",
+    "rows_answer",
+    "rows_connect",
+    "rows_exchange",
+    "rows_keys",
+    "rows_process",
+    "rows_stream",
+]
