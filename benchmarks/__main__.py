@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import platform
+import sys
 import time
 
 import requests
 import urllib3
 
-from . import figures
+from . import connections, figures
 
 
 def main() -> None:
@@ -22,7 +23,10 @@ def main() -> None:
         f"Python {platform.python_version()}, requests {requests.__version__}, "
         f"urllib3 {urllib3.__version__}, {platform.system()}; medians of interleaved rounds\n"
     )
-    for figure in (figures.call_cost, figures.reuse, figures.shared_against_own):
+    tables = [figures.call_cost, figures.reuse, figures.shared_against_own]
+    if sys.platform == "linux":
+        tables.append(connections.new_tls_connections)
+    for figure in tables:
         print(figure(quick=quick), end="\n\n", flush=True)
     print(f"took {time.monotonic() - begun:.0f} s")
 

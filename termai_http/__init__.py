@@ -13,8 +13,9 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from ._call import CancelToken
-    from ._client import (
-        Client,
+    from ._client import Client
+    from ._handler import RequestHandler
+    from ._shared import (
         HttpClientManager,
         chat,
         client,
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
         initialize,
         show_http_stats,
         stats,
+        stream,
     )
-    from ._handler import RequestHandler
+    from ._stream import Stream
     from .claude import ClaudeAdapter
     from .config import HttpClientConfig, Limits, RetryConfig
     from .errors import (
@@ -119,6 +121,7 @@ __all__ = [
     "ResourceError",
     "ResponseTooLarge",
     "RetryConfig",
+    "Stream",
     "StreamInterrupted",
     "TLSError",
     "TermaiHttpError",
@@ -134,6 +137,7 @@ __all__ = [
     "initialize",
     "show_http_stats",
     "stats",
+    "stream",
 ]
 
 _HOMES = {
@@ -160,7 +164,7 @@ _HOMES = {
     "DNSError": ("errors", "DNSError"),
     "DeadlineExceeded": ("errors", "DeadlineExceeded"),
     "HttpClientConfig": ("config", "HttpClientConfig"),
-    "HttpClientManager": ("_client", "HttpClientManager"),
+    "HttpClientManager": ("_shared", "HttpClientManager"),
     "HttpMetrics": ("metrics", "HttpMetrics"),
     "HttpStats": ("metrics", "HttpStats"),
     "InternalServerError": ("errors", "InternalServerError"),
@@ -184,6 +188,7 @@ _HOMES = {
     "ResourceError": ("errors", "ResourceError"),
     "ResponseTooLarge": ("errors", "ResponseTooLarge"),
     "RetryConfig": ("config", "RetryConfig"),
+    "Stream": ("_stream", "Stream"),
     "StreamInterrupted": ("errors", "StreamInterrupted"),
     "TLSError": ("errors", "TLSError"),
     "TermaiHttpError": ("errors", "TermaiHttpError"),
@@ -191,13 +196,14 @@ _HOMES = {
     "UnexpectedRedirect": ("errors", "UnexpectedRedirect"),
     "UnprocessableEntityError": ("errors", "UnprocessableEntityError"),
     "Usage": ("models", "Usage"),
-    "chat": ("_client", "chat"),
-    "client": ("_client", "client"),
-    "client_with_config": ("_client", "client_with_config"),
-    "close": ("_client", "close"),
-    "initialize": ("_client", "initialize"),
-    "show_http_stats": ("_client", "show_http_stats"),
-    "stats": ("_client", "stats"),
+    "chat": ("_shared", "chat"),
+    "client": ("_shared", "client"),
+    "client_with_config": ("_shared", "client_with_config"),
+    "close": ("_shared", "close"),
+    "initialize": ("_shared", "initialize"),
+    "show_http_stats": ("_shared", "show_http_stats"),
+    "stats": ("_shared", "stats"),
+    "stream": ("_shared", "stream"),
 }
 
 

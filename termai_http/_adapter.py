@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from ._chat import list_models, send_chat
-from ._client import Client, client
+from ._chat import list_models, open_stream, send_chat
+from ._client import Client
+from ._core import Core
+from ._frames import hide_locals
 from ._log import log
 from ._options import CallOptions
+from ._shared import client
 from ._target import Account
 from .config import RetryConfig
 from .errors import TermaiHttpError
 from .models import ChatRequest, ChatResponse
 
-__all__ = ["Adapter", "chat_with"]
+if TYPE_CHECKING:
+    from ._stream import Stream
+
+__all__ = ["Adapter", "chat_with", "stream_with"]
 
 
 _HEALTH_TIMEOUT = 5.0
 _Self = TypeVar("_Self", bound="Adapter")
+
+
+_Send = Callable[[Core, Account, Any, CallOptions], Any]
 
 
 def chat_with(
@@ -28,14 +37,38 @@ def chat_with(
     account: Account,
     request: ChatRequest | Mapping[str, Any],
     given: Mapping[str, Any],
-) -> ChatResponse | TermaiHttpError:
-    """Send a chat for an account, and return errors as values."""
+) -> ChatResponse | BaseException:
+    """Send a chat for an account, and return what it raised as a value."""
+    reply: ChatResponse | BaseException = _send_with(on, account, request, given, send_chat)
+    return reply
+
+
+def stream_with(
+    on: Client | None,
+    account: Account,
+    request: ChatRequest | Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> Stream | BaseException:
+    """Stream a chat for an account, and return what it raised as a value."""
+    reply: Stream | BaseException = _send_with(on, account, request, given, open_stream)
+    return reply
+
+
+def _send_with(
+    on: Client | None,
+    account: Account,
+    request: ChatRequest | Mapping[str, Any],
+    given: Mapping[str, Any],
+    send: _Send,
+) -> Any:
     try:
         options = CallOptions(**given)
         used = on if on is not None else client()
+        return send(used._core, account, request, options)
     except TermaiHttpError as error:
         return error.with_traceback(None)
-    return send_chat(used._core, account, request, options)
+    except BaseException as error:
+        return error
 
 
 class Adapter:
@@ -81,9 +114,9 @@ class Adapter:
                 "request"
             )
         reply = chat_with(self._client, self._account, request, {**given, **options})
-        if isinstance(reply, TermaiHttpError):
+        if isinstance(reply, BaseException):
             del request, api_key, given, options
-            raise reply
+            raise hide_locals(reply)
         return reply
 
     def health_check(self) -> bool:

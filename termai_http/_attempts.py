@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import attrs
 
@@ -50,7 +50,8 @@ def make_attempts(
     policy: RetryConfig,
     limits: AttemptLimits,
     pooled: bool,
-    read: Callable[[requests.Response], T | errors.TermaiHttpError],
+    read: Callable[[Any], T | errors.TermaiHttpError],
+    keep_open: bool,
     listeners: events.Listeners,
 ) -> Outcome[T]:
     """Run a call to its end.
@@ -62,7 +63,9 @@ def make_attempts(
         policy: How often and how long.
         limits: What bounds one attempt.
         pooled: Whether the shared pool is used.
-        read: Turns an answer into the call's value, or the error it stands for.
+        read: Turns an answer (with ``keep_open`` an ``OpenBody`` for a success) into the call's
+            value, or the error it stands for.
+        keep_open: Whether the body of a success is left for ``read`` to read.
         listeners: Who hears of it.
     """
     gate: Gate | None = None
@@ -74,13 +77,14 @@ def make_attempts(
         attempt = call.begin_attempt(fresh=fresh, pooled=pooled, limits=limits)
         if listeners:
             listeners.emit(events.AttemptStarted(attempt=call.attempts, **_who(call)))
-        result = transport.exchange(request, attempt)
+        result = transport.exchange(request, attempt, keep_open=keep_open)
         response: requests.Response | None = None
         value: T | errors.TermaiHttpError
         if isinstance(result, errors.TermaiHttpError):
             value = result
         else:
-            response, value = result, read(result)
+            response = cast("requests.Response", getattr(result, "response", result))
+            value = read(result)
         if not isinstance(value, errors.TermaiHttpError):
             budget.give_back()
             if listeners:

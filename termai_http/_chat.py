@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _json
+from ._attempts import Outcome
 from ._call import Call, CancelToken
 from ._core import Core, Job
+from ._log import log
 from ._options import CallOptions
 from ._secrets import request_texts
+from ._stream import EventSource, Stream, not_a_stream
 from ._target import Account, Target, resolve
-from .dialects._base import decode_object, request_id, status_error
+from .dialects._base import Decoded, decode_object, request_id, status_error
 from .errors import InvalidRequestError, TermaiHttpError
 from .models import ChatRequest, ChatResponse, as_messages
 
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["list_models", "model_or_default", "send_chat"]
+    from ._open_body import OpenBody
+
+__all__ = ["list_models", "model_or_default", "open_stream", "send_chat"]
 
 _MODEL_VARIABLE = "TERMAI_HTTP_MODEL"
+_MOST_ACCEPTED = 32 * 1024 * 1024
+# Compressed, a piece would wait for the next one.
+_STREAM_HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 
 
 def model_or_default(model: str | None) -> str:
@@ -47,27 +55,95 @@ def send_chat(
     The error carries no traceback of this package's frames, which hold key and prompt.
     """
     try:
-        return _send_chat(core, account, request, options)
+        target, body = _prepare(core, account, request, options)
+        job = _job(target, body, options)
     except TermaiHttpError as error:
-        error.provider = error.provider or account.provider
-        return error.with_traceback(None)
-
-
-def _send_chat(
-    core: Core, account: Account, request: ChatRequest | Mapping[str, Any], options: CallOptions
-) -> ChatResponse | TermaiHttpError:
-    target = resolve(account, options, os.environ, allow_http=core.config.allow_http)
-    body = _body(target, request, options)
-    job = _job(core, target, body, options)
+        return _refused(error, account)
 
     def read(response: requests.Response, call: Call) -> ChatResponse | TermaiHttpError:
         return _read(response, call, target, body)
 
     outcome = core.run(job, read)
-    if outcome.error is not None:
-        return outcome.error
-    assert outcome.value is not None
-    return outcome.value
+    return outcome.error if outcome.error is not None else cast("ChatResponse", outcome.value)
+
+
+def open_stream(
+    core: Core, account: Account, request: ChatRequest | Mapping[str, Any], options: CallOptions
+) -> Stream | TermaiHttpError:
+    """Send one chat and return the stream of its reply, or the error in its place.
+
+    What fails before the first event is tried again here; after it, nothing is.
+    """
+    try:
+        target, body = _prepare(core, account, request, options)
+        _ask_to_stream(target, body)
+        job = _job(target, body, options, streaming=True)
+    except TermaiHttpError as error:
+        return _refused(error, account)
+
+    def read(answer: Any, call: Call) -> Stream | TermaiHttpError:
+        if getattr(answer, "response", None) is None:
+            return _refusal(answer, target, body)
+        return _begin_stream(core, job, call, target, body, answer)
+
+    outcome = core.open(job, read)
+    return outcome.error if outcome.error is not None else cast("Stream", outcome.value)
+
+
+def _refused(error: TermaiHttpError, account: Account) -> TermaiHttpError:
+    error.provider = error.provider or account.provider
+    return error.with_traceback(None)
+
+
+def _prepare(
+    core: Core, account: Account, request: ChatRequest | Mapping[str, Any], options: CallOptions
+) -> tuple[Target, dict[str, Any]]:
+    target = resolve(account, options, os.environ, allow_http=core.config.allow_http)
+    return target, _body(target, request, options)
+
+
+def _ask_to_stream(target: Target, body: dict[str, Any]) -> None:
+    body["stream"] = True
+    if getattr(target.dialect, "max_tokens_name", "") == "max_completion_tokens":
+        # OpenAI counts the tokens of a stream only when asked; not every other server knows how.
+        body.setdefault("stream_options", {"include_usage": True})
+
+
+def _begin_stream(
+    core: Core, job: Job, call: Call, target: Target, body: Mapping[str, Any], answer: OpenBody
+) -> Stream | TermaiHttpError:
+    headers, status = answer.response.headers, answer.response.status_code
+    decoder = target.dialect.decode_stream(lambda: request_texts(body, target.auth.values()))
+    source = EventSource(answer, decoder, core.config.limits)
+    kind = headers.get("content-type", "")
+    # A page or a plain object parses to no event at all: say what it is.
+    foreign = kind.startswith(("application/json", "text/html"))
+    first = not_a_stream(kind) if foreign else source.next() or not_a_stream("empty")
+    if isinstance(first, TermaiHttpError):
+        answer.close()
+        return _of_answer(first, status, headers)
+
+    def finish(stream: Stream, error: TermaiHttpError | None) -> None:
+        outcome = Outcome(value=stream.response, error=error, response=answer.response)
+        if error is not None:
+            _of_answer(error, status, headers)
+        core.finish(job, call, outcome, stream.time_to_first_token)
+
+    def forget(stream: Stream) -> None:
+        core.forget(job, call, stream.time_to_first_token)
+
+    def reply(decoded: Decoded) -> ChatResponse:
+        return _reply(decoded, target, call, status, headers)
+
+    return Stream(source, first, call, finish, forget, reply)
+
+
+def _of_answer(error: TermaiHttpError, status: int, headers: Mapping[str, str]) -> TermaiHttpError:
+    """Describe an error that stands for a success."""
+    error.status_code = error.status_code or status
+    error.request_id = error.request_id or request_id(headers)
+    error.maybe_billed = True
+    return error.with_traceback(None)
 
 
 def _body(
@@ -92,15 +168,20 @@ def _body(
     return body
 
 
-def _job(core: Core, target: Target, body: dict[str, Any], options: CallOptions) -> Job:
+def _job(
+    target: Target, body: dict[str, Any], options: CallOptions, *, streaming: bool = False
+) -> Job:
     if options.cancel is not None and not isinstance(options.cancel, CancelToken):
         raise InvalidRequestError(
             f"cancel must be a CancelToken, not {type(options.cancel).__name__}."
         )
+    encoded = _json.dumps(body)
+    if len(encoded) > _MOST_ACCEPTED:
+        log.warning("A request of %d bytes: vendors refuse those above 32 MB", len(encoded))
     return Job(
         url=target.url,
-        headers=_headers(target, options),
-        body=_json.dumps(body),
+        headers=_headers(target, options) | (_STREAM_HEADERS if streaming else {}),
+        body=encoded,
         query=dict(options.extra_query) if options.extra_query else None,
         provider=target.dialect.provider,
         model=str(body.get("model", "")),
@@ -123,22 +204,32 @@ def _headers(target: Target, options: CallOptions) -> dict[str, str]:
     return headers
 
 
+def _refusal(
+    response: requests.Response, target: Target, body: Mapping[str, Any]
+) -> TermaiHttpError:
+    texts = request_texts(body, target.auth.values())
+    return status_error(response.status_code, response.headers, response.content, texts)
+
+
 def _read(
     response: requests.Response, call: Call, target: Target, body: Mapping[str, Any]
 ) -> ChatResponse | TermaiHttpError:
     headers, status = response.headers, response.status_code
     if not 200 <= status <= 299:
-        texts = request_texts(body, target.auth.values())
-        return status_error(status, headers, response.content, texts)
+        return _refusal(response, target, body)
     try:
         payload = decode_object(
             response.content, headers, lambda: request_texts(body, target.auth.values())
         )
         decoded = target.dialect.decode(payload)
     except TermaiHttpError as error:
-        error.status_code, error.request_id = status, request_id(headers)
-        error.maybe_billed = True
-        return error.with_traceback(None)
+        return _of_answer(error, status, headers)
+    return _reply(decoded, target, call, status, headers)
+
+
+def _reply(
+    decoded: Decoded, target: Target, call: Call, status: int, headers: Mapping[str, str]
+) -> ChatResponse:
     return ChatResponse(
         text=decoded.text,
         finish_reason=decoded.finish_reason,
@@ -147,12 +238,21 @@ def _read(
         id=decoded.id,
         request_id=request_id(headers),
         status_code=status,
-        headers={name.lower(): value for name, value in headers.items()},
+        headers=lowered(headers),
         attempts=call.attempts,
         elapsed=call.elapsed(),
         raw=decoded.raw,
         provider=target.dialect.provider,
     )
+
+
+def lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with their names in lower case."""
+    # What requests gives has them ready; a test's own answer may have a plain dict.
+    items = getattr(headers, "lower_items", None)
+    if items is not None:
+        return dict(items())
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def list_models(

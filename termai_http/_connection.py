@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import email.errors
 import errno
 import http.client
 import io
@@ -24,7 +23,7 @@ from urllib3.util import connection as urllib3_connection
 from urllib3.util.wait import wait_for_write
 
 from ._call import Attempt, active
-from ._slots import Lease
+from ._slots import Lease, LeaseHolder
 
 if TYPE_CHECKING:
     from urllib3.response import HTTPResponse
@@ -43,11 +42,12 @@ _LOOK_UP = 0.1
 _LEAST_ADDRESS_SECONDS = 2.0
 _UNACKNOWLEDGED_MS = 30_000
 _LENGTH = re.compile(r"[0-9]{1,18}")
-# After either of them the header lines that follow are lost, those that frame the body too.
-_LOST = (
-    email.errors.MissingHeaderBodySeparatorDefect,
-    email.errors.FirstHeaderLineIsContinuationDefect,
-)
+_PROTOCOL = b"HTTP/1."
+# The lines of a head. Stricter than http.client, to which "+2_00" is a status, and than the parser
+# of e-mails behind it, which loses all lines after one that is none and ends one at a bare CR.
+_STATUS = re.compile(rb"HTTP/1\.[0-9] [0-9]{3}(?: [^\0\r\n]*)?\r?\n").fullmatch
+_FIRST_FIELD = re.compile(rb"(?:[!-9;-~]+:[^\0\r\n]*)?\r?\n").fullmatch
+_FIELD = re.compile(rb"(?:(?:[!-9;-~]+:|[ \t])[^\0\r\n]*)?\r?\n").fullmatch
 _UNDER_WAY = {
     getattr(errno, name)
     for name in ("EINPROGRESS", "EWOULDBLOCK", "EALREADY", "WSAEWOULDBLOCK")
@@ -97,8 +97,6 @@ class _BoundReader(io.RawIOBase):
         if self.dry:
             return 0
         attempt = self._attempt
-        if attempt.phase != "body" and attempt.received > attempt.limits.headers:
-            raise TooLong(f"its header block is larger than {attempt.limits.headers} bytes")
         self._sock.settimeout(attempt.read_budget())
         size = self._raw.readinto(buffer)
         if size:
@@ -113,6 +111,43 @@ class _BoundReader(io.RawIOBase):
                 super().close()
 
 
+class _HeadReader(io.BufferedReader):
+    """Checks each line of an answer's head, so that no two readers see two answers in it."""
+
+    def __init__(self, raw: _BoundReader, attempt: Attempt) -> None:
+        super().__init__(raw)
+        self._attempt = attempt
+        self._size = 0
+        self._is_next = _STATUS
+
+    def readline(self, size: int | None = -1) -> bytes:
+        line = super().readline(size)
+        if self._attempt.phase == "body":
+            return line
+        self._size += len(line)
+        if self._size > self._attempt.limits.headers:
+            raise TooLong(f"its header block is larger than {self._attempt.limits.headers} bytes")
+        if not self._is_next(line):
+            self._refuse(line, size)
+        if self._is_next is _STATUS:
+            self._is_next = _FIRST_FIELD
+        elif line in (b"\r\n", b"\n"):
+            # After an interim answer another status follows.
+            self._is_next = _STATUS
+        else:
+            self._is_next = _FIELD
+        return line
+
+    def _refuse(self, line: bytes, size: int | None) -> None:
+        begins = self._is_next is _STATUS
+        if not line.endswith(b"\n"):
+            if len(line) == size:
+                raise http.client.LineTooLong("header line")
+            if not begins or line.startswith(_PROTOCOL) or _PROTOCOL.startswith(line):
+                raise http.client.RemoteDisconnected("the answer ended within its head")
+        raise BadFraming(f"{'its first line' if begins else 'a line among its headers'} is none")
+
+
 class _Response(http.client.HTTPResponse):
     """A response whose every read keeps the deadline, and whose framing leaves no doubt."""
 
@@ -122,7 +157,7 @@ class _Response(http.client.HTTPResponse):
         self._attempt = attempt = active.attempt
         if attempt is not None:
             self._bound = _BoundReader(self.fp.detach(), sock, attempt)
-            self.fp = io.BufferedReader(self._bound)
+            self.fp = _HeadReader(self._bound, attempt)
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
@@ -136,29 +171,8 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        if self._attempt is not None:
-            self._check_framing()
-
-    def _check_framing(self) -> None:
-        attempt, headers = cast("Attempt", self._attempt), self.headers
-        if not 200 <= self.status <= 599:
+        if self._attempt is not None and not 200 <= self.status <= 599:
             raise BadFraming(f"its status, {self.status}, is none of a final answer")
-        if attempt.received > attempt.limits.headers and (
-            attempt.received - self._buffered() > attempt.limits.headers
-        ):
-            raise TooLong(f"its header block is larger than {attempt.limits.headers} bytes")
-        if headers.defects and any(isinstance(defect, _LOST) for defect in headers.defects):
-            raise BadFraming("a line among its headers is none")
-        names = [name.lower() for name in headers.keys()]  # noqa: SIM118 - a message has no iterator
-        if "transfer-encoding" in names and not self.chunked:
-            raise BadFraming("its Transfer-Encoding is not chunked")
-        if "content-length" in names:
-            lengths = {value.strip(" \t") for value in headers.get_all("content-length", ())}
-            if len(lengths) > 1 or not _LENGTH.fullmatch(lengths.pop()):
-                raise BadFraming("its Content-Length is none (RFC 9112, section 6.3)")
-            if self.chunked:
-                # RFC 9112, section 6.3: it may be an attempt at smuggling.
-                self.will_close = True
 
     def _buffered(self) -> int:
         """Return the bytes that came and were not read, without reading the socket."""
@@ -180,6 +194,7 @@ class Connection(HTTPConnection):
 
     response_class = _Response
     lease: Lease | None = None
+    holder: LeaseHolder | None = None
     _connecting = False
     _handing_over = False
     _process = 0
@@ -252,6 +267,7 @@ class Connection(HTTPConnection):
             self._handing_over = False
         if attempt is not None:
             attempt.phase = "body"
+            _check_length(response, attempt)
         return response
 
     def close(self) -> None:
@@ -263,6 +279,16 @@ class Connection(HTTPConnection):
             if self.lease is not None and not self._handing_over:
                 lease, self.lease = self.lease, None
                 lease.end(kept=False)
+
+    def disown(self) -> None:
+        """Close a forked child's copy of the descriptor, and touch nothing else.
+
+        A thread of the parent's may have been reading, and its reader's lock stays locked here.
+        """
+        sock, self.sock, self.lease = self.sock, None, None
+        if sock is not None:
+            with contextlib.suppress(OSError, AttributeError):
+                os.close(sock.detach())
 
     def _hang_up(self, sock: Any) -> None:
         # A forked child may hold a copy of the descriptor: without this its peer hears nothing of
@@ -278,6 +304,23 @@ class PlainConnection(Connection):
 
 class TLSConnection(Connection, HTTPSConnection):
     """A connection with TLS."""
+
+
+def _check_length(response: HTTPResponse, attempt: Attempt) -> None:
+    """Refuse an answer whose length is in doubt (RFC 9112, section 6.3)."""
+    length = response.headers.get("content-length")
+    # Several fields come joined, and are none then, equal ones too.
+    if length is not None and not _LENGTH.fullmatch(length.strip(" \t")):
+        response.close()
+        raise BadFraming("its Content-Length is none")
+    coding = response.headers.get("transfer-encoding")
+    if coding is not None:
+        if coding.lower() != "chunked":
+            response.close()
+            raise BadFraming("its Transfer-Encoding is not chunked")
+        # Both at once may be an attempt at smuggling, and HTTP/1.0 knows no chunks.
+        if length is not None or response.version < 11:
+            attempt.spoiled = True
 
 
 def _open_socket(conn: Connection, attempt: Attempt) -> socket.socket:

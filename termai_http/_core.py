@@ -18,8 +18,6 @@ from .config import HttpClientConfig, RetryConfig, pooling_override
 from .metrics import CallRecord, HttpMetrics
 
 if TYPE_CHECKING:
-    import requests
-
     from ._transport import Transport
 
 __all__ = ["Core", "Job"]
@@ -27,6 +25,7 @@ __all__ = ["Core", "Job"]
 T = TypeVar("T")
 _LONGEST_WAIT = 1e8
 _LAST_GRACE = 0.25
+_STREAM_SILENCE = 60.0
 
 
 @attrs.frozen(kw_only=True)
@@ -79,12 +78,18 @@ class Core:
             read_timeout=config.read_timeout,
             headers=config.limits.headers,
         )
+        self._stream_limits = attrs.evolve(
+            self._limits, read_timeout=config.read_timeout or _STREAM_SILENCE
+        )
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._renewals: dict[int, threading.Lock] = {}
         self._transport: Transport | None = None
         self._closed = False
         take_part(self)
+        if _names_files(config):
+            # What cannot be loaded is told when the client is made, not by its first call.
+            self.transport()
 
     @property
     def closed(self) -> bool:
@@ -162,49 +167,111 @@ class Core:
                 if process != self._process:
                     self.start_over()
 
-    def run(
-        self, job: Job, read: Callable[[requests.Response, Call], T | errors.TermaiHttpError]
-    ) -> Outcome[T]:
+    def run(self, job: Job, read: Callable[[Any, Call], T | errors.TermaiHttpError]) -> Outcome[T]:
         """Carry out one call, and count it.
 
         Args:
             job: What to do.
             read: Turns an answer into the call's value, or the error it stands for.
         """
-        call = Call(
-            self.config.timeout if job.timeout is None else job.timeout,
-            self.clock,
-            job.provider,
-            job.model,
-        )
+        call = self._new_call(job, self.config.timeout)
         outcome: Outcome[T] | None = None
-        began = False
         try:
-            # In flight first, and then the look whether the client is closed: close() does both
-            # in the other order, so neither misses the other.
-            self.in_flight.join(call)
-            try:
-                transport = self.transport()
-            except errors.TermaiHttpError as error:
-                return Outcome(error=_described(error.with_traceback(None), call))
-            began = True
-            if job.cancel is not None:
-                job.cancel.join(call)
-            outcome = self._attempt(job, call, transport, read)
+            outcome = self._enter(job, call, self._limits, read, keep_open=False)
             return outcome
         finally:
-            if job.cancel is not None:
-                job.cancel.leave(call)
-            if began:
-                self.metrics.record(_record(call, outcome))
-            self.in_flight.leave(call)
+            self.leave(job, call, outcome)
+
+    def open(self, job: Job, read: Callable[[Any, Call], T | errors.TermaiHttpError]) -> Outcome[T]:
+        """Begin a call that goes on: its value, where there is one, ends it with ``leave``.
+
+        Args:
+            job: What to do.
+            read: Turns a refusal, or the ``OpenBody`` of a success, into the call's value, or the
+                error it stands for.
+        """
+        call = self._new_call(job, self.config.stream_timeout)
+        outcome: Outcome[T] | None = None
+        try:
+            outcome = self._enter(job, call, self._stream_limits, read, keep_open=True)
+            return outcome
+        finally:
+            if outcome is None or outcome.error is not None:
+                self.leave(job, call, outcome)
+
+    def _new_call(self, job: Job, timeout: float) -> Call:
+        seconds = timeout if job.timeout is None else job.timeout
+        return Call(seconds, self.clock, job.provider, job.model)
+
+    def _enter(
+        self,
+        job: Job,
+        call: Call,
+        limits: AttemptLimits,
+        read: Callable[[Any, Call], T | errors.TermaiHttpError],
+        *,
+        keep_open: bool,
+    ) -> Outcome[T]:
+        # In flight first, and then the look whether the client is closed: close() does both in
+        # the other order, so neither misses the other.
+        self.in_flight.join(call)
+        try:
+            transport = self.transport()
+        except errors.TermaiHttpError as error:
+            return Outcome(error=_described(error.with_traceback(None), call))
+        if job.cancel is not None:
+            job.cancel.join(call)
+        return self._attempt(job, call, transport, limits, read, keep_open=keep_open)
+
+    def finish(
+        self, job: Job, call: Call, outcome: Outcome[Any], time_to_first_token: float
+    ) -> None:
+        """End a call that ``open`` began."""
+        if outcome.error is not None:
+            _described(outcome.error, call)
+        if self.listeners:
+            self._tell_end(call, outcome)
+        self.leave(job, call, outcome, time_to_first_token)
+
+    def forget(self, job: Job, call: Call, time_to_first_token: float) -> None:
+        """End a call whose stream was dropped, from a finalizer: no lock, no listener."""
+        if job.cancel is not None:
+            job.cancel.leave(call)
+        self.metrics.leave_note(_record(call, Outcome(), time_to_first_token))
+        self.in_flight.leave(call)
+
+    def leave(
+        self,
+        job: Job,
+        call: Call,
+        outcome: Outcome[Any] | None,
+        time_to_first_token: float | None = None,
+    ) -> None:
+        """End a call and count it, unless it never reached the network.
+
+        Args:
+            job: What it did.
+            call: The call.
+            outcome: How it ended; None where something else than an error ended it.
+            time_to_first_token: Seconds, of a stream.
+        """
+        if job.cancel is not None:
+            job.cancel.leave(call)
+        error = None if outcome is None else outcome.error
+        unsent = isinstance(error, (errors.ClientClosed, errors.ConfigurationError))
+        if call.attempts or not unsent:
+            self.metrics.record(_record(call, outcome, time_to_first_token))
+        self.in_flight.leave(call)
 
     def _attempt(
         self,
         job: Job,
         call: Call,
         transport: Transport,
-        read: Callable[[requests.Response, Call], T | errors.TermaiHttpError],
+        limits: AttemptLimits,
+        read: Callable[[Any, Call], T | errors.TermaiHttpError],
+        *,
+        keep_open: bool,
     ) -> Outcome[T]:
         if self.listeners:
             self.listeners.emit(
@@ -217,14 +284,16 @@ class Core:
             transport.prepare(job.method, job.url, headers, job.body, job.query),
             call,
             policy=config_for(self.config, job.provider, job.retry),
-            limits=self._limits,
+            limits=limits,
             pooled=pooled,
-            read=lambda response: read(response, call),
+            read=lambda answer: read(answer, call),
+            keep_open=keep_open,
             listeners=self.listeners,
         )
         if outcome.error is not None:
             _described(outcome.error, call)
-        if self.listeners:
+        goes_on = keep_open and outcome.error is None
+        if self.listeners and not goes_on:
             self._tell_end(call, outcome)
         return outcome
 
@@ -259,6 +328,12 @@ class Core:
             )
 
 
+def _names_files(config: HttpClientConfig) -> bool:
+    environ = os.environ if config.trust_env else {}
+    named = (environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
+    return any((config.ca_bundle, config.client_cert, *named))
+
+
 def _described(error: errors.TermaiHttpError, call: Call) -> errors.TermaiHttpError:
     error.provider = error.provider or call.provider
     error.model = error.model or call.model
@@ -267,7 +342,9 @@ def _described(error: errors.TermaiHttpError, call: Call) -> errors.TermaiHttpEr
     return error
 
 
-def _record(call: Call, outcome: Outcome[T] | None) -> CallRecord:
+def _record(
+    call: Call, outcome: Outcome[Any] | None, time_to_first_token: float | None
+) -> CallRecord:
     """Sum a call up; an outcome of None means that something else than an error ended it."""
     error = outcome.error if outcome is not None else None
     usage = getattr(outcome.value, "usage", None) if outcome is not None else None
@@ -281,4 +358,5 @@ def _record(call: Call, outcome: Outcome[T] | None) -> CallRecord:
         failure=failure if outcome is not None else "Interrupted",
         input_tokens=usage.input_tokens if usage is not None else 0,
         output_tokens=usage.output_tokens if usage is not None else 0,
+        time_to_first_token=time_to_first_token,
     )

@@ -14,8 +14,9 @@ import attrs
 import termai_http
 
 from . import events
-from ._client import Client, chat, client, close, initialize, show_http_stats
+from ._client import Client
 from ._log import log
+from ._shared import chat, client, close, initialize, show_http_stats
 from .config import HttpClientConfig, RetryConfig
 from .models import ChatResponse
 from .testing import RecordedRequest, Server, Status

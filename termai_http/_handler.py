@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import _json
 from ._call import Call
-from ._client import Client, client
+from ._client import Client
 from ._core import Job
+from ._frames import hide_locals
 from ._options import check_headers
+from ._shared import client
 from ._target import check_url
 from .config import RetryConfig
 from .dialects._base import status_error
@@ -75,22 +77,29 @@ class RequestHandler:
 
     def _run(
         self, method: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any] | None
-    ) -> requests.Response | TermaiHttpError:
+    ) -> requests.Response | BaseException:
         try:
-            used = self._client if self._client is not None else client()
-            check_headers(headers, "headers")
-            job = Job(
-                method=method,
-                url=check_url(url, allow_http=used.config.allow_http),
-                headers={
-                    **({"Content-Type": "application/json"} if body is not None else {}),
-                    **headers,
-                },
-                body=None if body is None else _json.dumps(body),
-                retry=self._retry,
-            )
+            return self._send(method, url, headers, body)
         except TermaiHttpError as error:
             return error.with_traceback(None)
+        except BaseException as error:
+            return error
+
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any] | None
+    ) -> requests.Response | TermaiHttpError:
+        used = self._client if self._client is not None else client()
+        check_headers(headers, "headers")
+        job = Job(
+            method=method,
+            url=check_url(url, allow_http=used.config.allow_http),
+            headers={
+                **({"Content-Type": "application/json"} if body is not None else {}),
+                **headers,
+            },
+            body=None if body is None else _json.dumps(body),
+            retry=self._retry,
+        )
 
         def read(response: requests.Response, call: Call) -> requests.Response | TermaiHttpError:
             if 200 <= response.status_code <= 299:
@@ -108,7 +117,7 @@ class RequestHandler:
         return outcome.value
 
 
-def _unwrap(result: requests.Response | TermaiHttpError) -> requests.Response:
-    if isinstance(result, TermaiHttpError):
-        raise result
+def _unwrap(result: requests.Response | BaseException) -> requests.Response:
+    if isinstance(result, BaseException):
+        raise hide_locals(result)
     return result

@@ -206,7 +206,7 @@ def _reason(chain: list[BaseException]) -> str:
     """Say why, in words that cannot hold anything of the request."""
     for item in reversed(chain):
         if isinstance(item, http.client.RemoteDisconnected):
-            return "the server closed the connection without an answer"
+            return "the server closed the connection without a whole answer"
         if isinstance(item, http.client.IncompleteRead):
             return "fewer bytes came than were announced"
         if isinstance(item, OSError) and item.strerror and isinstance(item.errno, int):

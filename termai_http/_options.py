@@ -145,7 +145,7 @@ class CallOptions:
     """
 
     api_key: str | None = attrs.field(default=None, repr=False)
-    base_url: str | None = None
+    base_url: str | None = attrs.field(default=None, repr=False)
     timeout: float | None = attrs.field(default=None, validator=_check_timeout)
     retry: RetryConfig | None = attrs.field(default=None, validator=_check_retry)
     extra_headers: Mapping[str, str] | None = attrs.field(

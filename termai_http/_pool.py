@@ -18,7 +18,7 @@ from urllib3.util.wait import wait_for_read
 
 from ._call import Attempt, Clock, active
 from ._connection import PlainConnection, TLSConnection
-from ._slots import Lease, Slots
+from ._slots import Lease, LeaseHolder, Slots
 
 __all__ = ["HTTPPool", "HTTPSPool", "PoolRules", "pool_classes"]
 
@@ -137,6 +137,15 @@ class _IdleConnections:
             self._slots.count_evicted(len(closing))
 
 
+def _has_unread(sock: Any) -> bool:
+    """Tell whether TLS keeps decrypted bytes back, which no look at the socket itself finds.
+
+    They came beside the answer, and must not become the answer to the next request.
+    """
+    pending = getattr(sock, "pending", None)
+    return pending is not None and pending() > 0
+
+
 def _is_dropped(conn: HTTPConnection) -> bool:
     """Tell whether an idle connection was closed by its peer, also in another thread's hands."""
     sock = conn.sock
@@ -178,8 +187,10 @@ class _PoolMixin(HTTPConnectionPool):
         if self.pool is None:
             raise ClosedPoolError(self, "Pool is closed.")
         attempt, lease = active.attempt, active.lease
+        holder = None
         if lease is None or lease.held or lease.slots is not self._slots:
             attempt, lease = None, Lease(self._slots, None)
+            holder = LeaseHolder(lease)
         self._slots.acquire(lease)
         try:
             conn = self._take_idle(attempt) if lease.pooled else None
@@ -194,8 +205,9 @@ class _PoolMixin(HTTPConnectionPool):
             lease.end(kept=False)
             raise
         conn.lease = lease  # type: ignore[attr-defined]
+        conn.holder = holder  # type: ignore[attr-defined]
         if attempt is not None:
-            lease.connection = conn
+            self._slots.out[lease.number] = conn
         return conn
 
     def _take_idle(self, attempt: Attempt | None) -> HTTPConnection | None:
@@ -213,7 +225,8 @@ class _PoolMixin(HTTPConnectionPool):
         if conn is None:
             return
         lease, conn.lease = getattr(conn, "lease", None), None
-        keep = self.pool is not None and getattr(conn, "sock", None) is not None
+        sock = getattr(conn, "sock", None)
+        keep = self.pool is not None and sock is not None and not _has_unread(sock)
         if keep and lease is not None:
             attempt = lease.attempt
             keep = lease.pooled and (

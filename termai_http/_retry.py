@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import email.utils
 import enum
 import math
@@ -103,10 +104,13 @@ def retry_after(text: str, now: float) -> float | None:
     if seconds is not None:
         return seconds
     try:
-        date = email.utils.parsedate_tz(text)
-        return None if date is None else max(email.utils.mktime_tz(date) - now, 0.0)
+        # Not parsedate_tz, which takes the 99th of December for a day.
+        date = email.utils.parsedate_to_datetime(text)
     except (ArithmeticError, IndexError, TypeError, ValueError):
         return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=datetime.timezone.utc)
+    return max(date.timestamp() - now, 0.0)
 
 
 def classify(

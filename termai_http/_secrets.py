@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, MissingKeyError
 
 __all__ = ["Secret", "check_key", "mask_echoes", "request_texts", "without_lone_surrogates"]
 
@@ -54,6 +54,8 @@ def check_key(key: str, source: str) -> Secret:
     stripped = key[:-2] if key.endswith("\r\n") else key.removesuffix("\n")
     if _KEY.fullmatch(stripped):
         return Secret(stripped)
+    if not stripped:
+        raise MissingKeyError(f"The API key from {source} is empty.")
     if len(stripped) > 512:
         raise ConfigurationError(f"The API key from {source} is longer than 512 characters.")
     at = next(index for index, char in enumerate(stripped) if not "!" <= char <= "~")
@@ -128,16 +130,33 @@ def mask_echoes(text: str, request: list[str]) -> str:
 
 
 def _masked(text: str, haystack: str) -> str:
+    repeated = _repeated(text, haystack)
     kept: list[str] = []
-    at = 0
-    while at < len(text):
-        end = at + _ECHO
-        if end <= len(text) and text[at:end] in haystack:
-            while end < len(text) and text[at : end + 1] in haystack:
-                end += 1
-            kept.append(_MASK)
-            at = end
-        else:
+    masked_to = 0
+    for at in range(len(text)):
+        if text[at : at + _ECHO] in repeated:
+            if at >= masked_to:
+                kept.append(_MASK)
+            masked_to = at + _ECHO
+        elif at >= masked_to:
             kept.append(text[at])
-            at += 1
     return "".join(kept)
+
+
+def _repeated(text: str, haystack: str) -> set[str]:
+    """Return the runs of ``_ECHO`` characters of ``text`` that stand in ``haystack`` too.
+
+    One pass, since a request may have megabytes. Every run covers a block of half its length that
+    begins at a multiple of that, so runs are compared only around the blocks that ``text`` has.
+    """
+    half = _ECHO // 2
+    runs = {text[at : at + _ECHO] for at in range(len(text) - _ECHO + 1)}
+    blocks = {run[at : at + half] for run in runs for at in range(half)}
+    found: set[str] = set()
+    for at in range(0, len(haystack) if runs else 0, half):
+        if haystack[at : at + half] in blocks:
+            nearby = (haystack[start : start + _ECHO] for start in range(max(at - half, 0), at + 1))
+            found.update(runs.intersection(nearby))
+            if len(found) == len(runs):
+                break
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -114,10 +115,11 @@ class PooledAdapter(HTTPAdapter):
         self, request: Any, verify: Any, cert: Any = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Give every verified connection the shared TLS context."""
-        host, kwargs = super().build_connection_pool_key_attributes(request, verify, cert)
-        if verify is True and cert is None and host["scheme"] == "https":
-            kwargs = {"ssl_context": self._context()}
-        return host, kwargs
+        if verify is not True or cert is not None:
+            return super().build_connection_pool_key_attributes(request, verify, cert)
+        url = urlsplit(request.url)
+        host = {"scheme": url.scheme.lower(), "host": url.hostname, "port": url.port}
+        return host, {"ssl_context": self._context()} if host["scheme"] == "https" else {}
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Leave pools with the shared context alone: it holds CAs and client certificate."""

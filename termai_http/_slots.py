@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 from collections import deque
 from typing import Any
@@ -12,7 +13,7 @@ import attrs
 from ._call import Attempt, Clock, Waker
 from .errors import PoolTimeout
 
-__all__ = ["Lease", "PoolFigures", "Slots"]
+__all__ = ["Lease", "LeaseHolder", "PoolFigures", "Slots"]
 
 _LONGEST_NAP = 1.0
 
@@ -37,25 +38,25 @@ class Lease:
     """The right to one slot, held from ``Slots.acquire`` to ``end``.
 
     Whether it is held is one entry in a set of ``Slots``, put there and taken out in one step, so
-    that an interrupt at any instant leaves either nothing or something that the next finder, the
-    collector at last, can take back.
+    that an interrupt at any instant leaves either nothing or something that its holder, the
+    collector at last, can give back.
 
     Attributes:
         slots: Where it belongs.
         number: Its number in this process.
         attempt: The attempt it serves; None for a raw use of the session.
         connected: Whether it got an open connection.
-        connection: The connection that is out on it, for an attempt; None before there is one.
+        over: Whether nobody wants it any more, though it may still stand in the queue.
     """
 
-    __slots__ = ("__weakref__", "attempt", "connected", "connection", "number", "slots")
+    __slots__ = ("attempt", "connected", "number", "over", "slots")
 
     def __init__(self, slots: Slots, attempt: Attempt | None) -> None:
         self.slots = slots
         self.number = next(_numbers)
         self.attempt = attempt
         self.connected = False
-        self.connection: Any = None
+        self.over = False
 
     @property
     def held(self) -> bool:
@@ -69,32 +70,45 @@ class Lease:
 
     def end(self, *, kept: bool) -> None:
         """Give the slot back; ``kept`` where the connection went back into the pool."""
-        self.connection = None
+        self.slots.out.pop(self.number, None)
         self.slots.release(self, discarded=self.connected and not kept)
 
     def abandon(self) -> None:
         """Close the connection that is still out, and give the slot back."""
-        conn = self.connection
+        self.over = True
+        conn = self.slots.out.get(self.number)
         if conn is not None and conn.lease is self:
             conn.close()
         if self.held:
             self.end(kept=False)
 
-    def drop(self) -> None:
-        """Do as ``abandon``, from a finalizer: no lock is taken, only a note left.
 
-        It may run in a thread that holds the lock, at any instant.
-        """
-        conn, self.connection = self.connection, None
-        if conn is not None and conn.lease is self:
-            conn.lease = None
-            conn.close()
-        if self.held:
-            self.slots.leave_note(self)
+class LeaseHolder:
+    """Whoever has one has the lease; when it goes, the connection is closed and the slot free.
+
+    Connections know their lease and not its holder, and those that are out are kept by ``Slots``:
+    so a holder in a dropped cycle is collected while its connection is still whole, and no socket
+    is left to warn of itself.
+    """
+
+    __slots__ = ("lease",)
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
 
     def __del__(self) -> None:
-        if self.held:
-            self.slots.leave_note(self)
+        """Give back without a lock: it may run in a thread that holds one, at any instant."""
+        lease = self.lease
+        lease.over = True
+        if not lease.held or sys.is_finalizing():
+            return
+        if lease.attempt is not None:
+            lease.attempt.call.let_go()
+        conn = lease.slots.out.pop(lease.number, None)
+        if conn is not None and conn.lease is lease:
+            conn.lease = None
+            conn.close()
+        lease.slots.leave_note(lease)
 
 
 class _Waiter:
@@ -119,6 +133,7 @@ class Slots:
     Attributes:
         lock: Guards the state here and the idle connections of the pools.
         held: Numbers of the leases that hold a slot.
+        out: The connections of calls, by their lease's number.
         stores: The idle connections of each pool, which count as ``idle``.
     """
 
@@ -129,6 +144,7 @@ class Slots:
         self._notes: deque[tuple[int, bool]] = deque()
         self._evictions: deque[int] = deque()
         self.stores: list[Any] = []
+        self.out: dict[int, Any] = {}
         self.start_over()
 
     def start_over(self) -> None:
@@ -138,6 +154,8 @@ class Slots:
         """
         self.lock = threading.Lock()
         self.held: set[int] = set()
+        while self.out:
+            self.out.popitem()[1].disown()
         self._queue: deque[_Waiter] = deque()
         self._notes.clear()
         self._evictions.clear()
@@ -173,8 +191,11 @@ class Slots:
                 waiter.waker = Waker()
                 with self.lock:
                     self._read_notes()
-        finally:
+        except BaseException:
             self._leave_queue(waiter)
+            self.release(lease, discarded=False)
+            raise
+        self._leave_queue(waiter)
         if attempt is not None and attempt.call.interrupted is not None:
             self.release(lease, discarded=False)
             raise attempt.call.interrupted("The call was ended while it waited for a slot.")
@@ -235,6 +256,9 @@ class Slots:
             # Held before it leaves the queue: torn away in between, it is found by its nap.
             waiter = self._queue[0]
             self.held.add(waiter.lease.number)
+            if waiter.lease.over:
+                # Its thread was torn away before it could leave the queue.
+                self.held.discard(waiter.lease.number)
             waiter.waker.set()
             self._queue.popleft()
 

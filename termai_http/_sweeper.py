@@ -70,8 +70,10 @@ class Sweeper:
         if self._thread is not None and within >= self._nap:
             return
         with self._lock:
-            self._waker.set()
-            self._start()
+            if self._thread is None:
+                self._start(within)
+            else:
+                self._waker.set()
 
     def stop(self) -> bool:
         """End the thread and wait for its end; the next idle connection begins another.
@@ -91,15 +93,17 @@ class Sweeper:
     def resume(self) -> None:
         """Look again; the thread ends at once where nothing is idle."""
         with self._lock:
-            self._start()
+            if self._thread is None:
+                self._start(0.0)
 
-    def _start(self) -> None:
-        if self._thread is not None or sys.is_finalizing():
+    def _start(self, within: float) -> None:
+        if sys.is_finalizing():
             return
         if not self._at_exit:
             self._at_exit = True
             atexit.register(self.stop)
         self._stopped = False
+        self._rest(within)
         self._thread = thread = threading.Thread(
             target=self._run, name="termai-http-sweeper", daemon=True
         )
@@ -112,7 +116,11 @@ class Sweeper:
             # No thread can be had, now or at exit; the calls themselves still sweep.
 
     def _run(self) -> None:
+        waker, nap = self._waker, self._nap
         while True:
+            # Before the first look: a busy client's connection is idle for moments only, and a
+            # thread that found nothing would end and begin with every call.
+            waker.wait(nap)
             due = self._look()
             with self._lock:
                 if self._thread is not threading.current_thread():
@@ -120,12 +128,17 @@ class Sweeper:
                 if self._stopped or due is None:
                     self._thread = None
                     break
-                self._waker = waker = Waker()
-                self._nap = nap = min(max(due, _SHORTEST_NAP), _LONGEST_NAP)
-            waker.wait(nap)
+                waker, nap = self._rest(due)
         if due is None and self._look() is not None:
             # One became idle after the look, and before it could be seen that nobody looks.
-            self.resume()
+            with self._lock:
+                if self._thread is None and not self._stopped:
+                    self._start(0.0)
+
+    def _rest(self, due: float) -> tuple[Waker, float]:
+        self._waker = Waker()
+        self._nap = min(max(due, _SHORTEST_NAP), _LONGEST_NAP)
+        return self._waker, self._nap
 
     def _look(self) -> float | None:
         with self._lock:

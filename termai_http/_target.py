@@ -49,7 +49,7 @@ class Account:
 
     provider: str
     api_key: str | None = attrs.field(default=None, repr=False)
-    base_url: str | None = None
+    base_url: str | None = attrs.field(default=None, repr=False)
     organization: str | None = None
     project: str | None = None
     api_version: str | None = None
@@ -196,7 +196,7 @@ def _normalize(base_url: str, provider: str, allow_http: bool) -> str:
     parts = _split(base_url, "base_url", allow_http)
     if parts.query or parts.fragment or base_url.rstrip("/").endswith(("?", "#")):
         raise ConfigurationError(
-            f"base_url must have no query and no fragment; use extra_query=: {base_url!r}."
+            f"base_url must have no query and no fragment{_at(parts)}; use extra_query=."
         )
     origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     if provider == "openai":
@@ -217,16 +217,20 @@ def _split(url: object, name: str, allow_http: bool) -> SplitResult:
     except ValueError:
         raise ConfigurationError(f"{name} is no URL that can be read.") from None
     if parts.username is not None or parts.password is not None:
-        # A URL with a password in it must not reach a log, so it is not shown.
         raise ConfigurationError(f"{name} must not hold a user name or password; use api_key=.")
     if problem := _problem_of(parts, url):
-        raise ConfigurationError(f"{name} {problem}: {url!r}.")
+        raise ConfigurationError(f"{name} {problem}{_at(parts)}.")
     if parts.scheme == "http" and not (allow_http or is_loopback(host)):
         raise ConfigurationError(
             f"{name} uses http:// for {host}: key and prompts would go out in the clear. "
             "Use https://, or HttpClientConfig(allow_http=True) if you mean it."
         )
     return parts
+
+
+def _at(parts: SplitResult) -> str:
+    """Name the host, and no more of a refused URL: it may hold a password, or be the key itself."""
+    return f" ({parts.hostname})" if parts.scheme in ("http", "https") and parts.hostname else ""
 
 
 def _problem_of(parts: SplitResult, url: str) -> str | None:

@@ -20,10 +20,11 @@ from ._call import Attempt, Clock, active
 from ._environment import Environment
 from ._log import log
 from ._mapping import FOREIGN, deadline_exceeded, map_exception
+from ._open_body import OpenBody
 from ._policy import RetryPolicy
 from ._pool import PoolRules
 from ._session import PooledAdapter, PooledSession
-from ._slots import Lease, PoolFigures, Slots
+from ._slots import Lease, LeaseHolder, PoolFigures, Slots
 from ._sweeper import sweeper
 from ._tls import make_context
 from .config import HttpClientConfig, RetryConfig
@@ -120,22 +121,34 @@ class Transport:
         return request
 
     def exchange(
-        self, request: requests.PreparedRequest, attempt: Attempt
-    ) -> requests.Response | errors.TermaiHttpError:
+        self, request: requests.PreparedRequest, attempt: Attempt, *, keep_open: bool = False
+    ) -> requests.Response | OpenBody | errors.TermaiHttpError:
         """Make one attempt.
+
+        Args:
+            request: What to send.
+            attempt: Its state.
+            keep_open: Whether the body of a success is left to be read by the caller.
 
         Returns:
             The response with its body read, whatever its status, or the error in its place:
-            inside the package errors are values.
+            inside the package errors are values. With ``keep_open`` a success is an ``OpenBody``,
+            which has the connection until it is read, closed or dropped.
         """
         host = urlsplit(request.url or "").hostname or ""
         if attempt.call.left() <= 0:
             return deadline_exceeded(attempt)
         lease = Lease(self._slots, attempt)
+        holder = LeaseHolder(lease)
         outer = active.attempt, active.lease
         active.attempt, active.lease = attempt, lease
+        opened: OpenBody | None = None
         try:
-            return self._read(self._send(request, attempt), attempt)
+            response = self._send(request, attempt)
+            if keep_open and 200 <= response.status_code <= 299:
+                opened = OpenBody(response, attempt, holder, host, self._config.limits.body)
+                return opened
+            return self._read(response, attempt)
         except errors.TermaiHttpError as error:
             return error
         except FOREIGN as error:
@@ -145,8 +158,9 @@ class Transport:
         finally:
             # A hook may fail, or put another answer in the place of the real one, and a traceback
             # may keep the real one alive: what was not given back is closed.
-            lease.abandon()
-            attempt.call.let_go()
+            if opened is None:
+                lease.abandon()
+                attempt.call.let_go()
             active.attempt, active.lease = outer
 
     def _send(self, request: requests.PreparedRequest, attempt: Attempt) -> requests.Response:

@@ -6,16 +6,19 @@ Source: https://platform.claude.com/docs/en/api/messages
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ._adapter import Adapter, chat_with
+from ._adapter import Adapter, chat_with, stream_with
 from ._client import Client
+from ._frames import hide_locals
 from ._target import Account
 from .dialects.claude_messages import DEFAULT_VERSION
-from .errors import TermaiHttpError
 from .models import ChatRequest, ChatResponse
 
-__all__ = ["ClaudeAdapter", "chat"]
+if TYPE_CHECKING:
+    from ._stream import Stream
+
+__all__ = ["ClaudeAdapter", "chat", "stream"]
 
 
 class ClaudeAdapter(Adapter):
@@ -58,7 +61,25 @@ def chat(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -
         TermaiHttpError: As ``termai_http.chat``.
     """
     reply = chat_with(None, Account(provider="claude"), request, {"api_key": api_key})
-    if isinstance(reply, TermaiHttpError):
+    if isinstance(reply, BaseException):
         del request, api_key
-        raise reply
+        raise hide_locals(reply)
+    return reply
+
+
+def stream(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -> Stream:
+    """Send a chat to Claude on the process-wide client and return its reply as a stream.
+
+    Args:
+        request: A ``ChatRequest``, or Claude's own body as a dict.
+        api_key: The key; None means ``ANTHROPIC_API_KEY``, then
+            ``ANTHROPIC_AUTH_TOKEN``.
+
+    Raises:
+        TermaiHttpError: As ``termai_http.stream``.
+    """
+    reply = stream_with(None, Account(provider="claude"), request, {"api_key": api_key})
+    if isinstance(reply, BaseException):
+        del request, api_key
+        raise hide_locals(reply)
     return reply

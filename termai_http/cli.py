@@ -123,7 +123,7 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _chat(args: argparse.Namespace) -> int:
-    from ._client import chat, close
+    from ._shared import chat, close
     from .errors import ConfigurationError, InvalidRequestError, TermaiHttpError
 
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt

@@ -328,7 +328,15 @@ class ResponseTooLarge(InvalidResponseError):
 
 
 class StreamInterrupted(TermaiHttpError):
-    """A stream broke after its first event; never replayed."""
+    """A stream broke after its first event; never replayed.
+
+    Attributes:
+        partial: The text that came before.
+    """
+
+    def __init__(self, message: str, *, partial: str = "", **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.partial = partial
 
 
 class ClientClosed(TermaiHttpError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -140,11 +140,13 @@ class HttpMetrics:
 
     def __init__(self, *, _in_flight: Callable[[], int] = _none_in_flight) -> None:
         self._in_flight = _in_flight
+        self._notes: deque[CallRecord] = deque()
         self.start_over()
 
     def start_over(self) -> None:
         """Begin with zeros and a new lock; a forked child does."""
         self._lock = threading.Lock()
+        self._notes.clear()
         self._clear()
 
     def locks(self) -> list[Any]:
@@ -181,6 +183,14 @@ class HttpMetrics:
         with self._lock:
             self._add(record)
 
+    def leave_note(self, record: CallRecord) -> None:
+        """Count a call at the next look; a finalizer may do this at any instant."""
+        self._notes.append(record)
+
+    def _read_notes(self) -> None:
+        while self._notes:
+            self._add(self._notes.popleft())
+
     def _add(self, record: CallRecord) -> None:
         self._total += 1
         self._duration += record.duration
@@ -201,12 +211,14 @@ class HttpMetrics:
     def reset(self) -> None:
         """Start over with zeros; calls that run stay in flight."""
         with self._lock:
+            self._notes.clear()
             self._clear()
 
     def get_stats(self) -> HttpStats:
         """Return a consistent snapshot."""
         in_flight = self._in_flight()
         with self._lock:
+            self._read_notes()
             total, durations, first = self._total, self._durations, self._first_tokens
             return HttpStats(
                 total_requests=total,

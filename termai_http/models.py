@@ -9,7 +9,15 @@ import attrs
 
 from .errors import InvalidRequestError
 
-__all__ = ["ChatRequest", "ChatResponse", "Message", "Prompt", "Usage", "as_messages"]
+__all__ = [
+    "ChatRequest",
+    "ChatResponse",
+    "Message",
+    "Prompt",
+    "StreamEvent",
+    "Usage",
+    "as_messages",
+]
 
 ROLES = ("assistant", "developer", "function", "system", "tool", "user")
 
@@ -193,3 +201,19 @@ class ChatResponse:
 
     def __str__(self) -> str:
         return self.text
+
+
+@attrs.frozen(kw_only=True)
+class StreamEvent:
+    """One piece of a streamed reply, the same for every vendor.
+
+    Attributes:
+        type: ``"text"``; ``"thinking"``; ``"tool_call"``, a tool call's begin or a piece of its
+            arguments; ``"usage"``; ``"finish"``; ``"other"`` for whatever else the vendor sends.
+        text: The piece: of the reply, of the thinking, of the arguments' JSON; else ``""``.
+        raw: The vendor's own event. One that says several things comes as several events.
+    """
+
+    type: str
+    text: str = attrs.field(default="", repr=False)
+    raw: Mapping[str, Any] = attrs.field(repr=False)

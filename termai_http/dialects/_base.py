@@ -10,13 +10,18 @@ import attrs
 
 from .. import _json, errors
 from .._secrets import Secret, mask_echoes
-from ..models import ChatRequest, Usage
+from .._sse import ServerEvent
+from ..models import ChatRequest, StreamEvent, Usage
 
 __all__ = [
     "Decoded",
     "Dialect",
+    "StreamDecoder",
     "count",
     "decode_object",
+    "event_error",
+    "event_object",
+    "no_object_error",
     "request_id",
     "status_error",
 ]
@@ -24,6 +29,7 @@ __all__ = [
 _EXCERPT = 200
 _ID = re.compile(r"[\w.:/+=-]{1,128}")
 _CODE = re.compile(r"[\w.:-]{1,64}")
+_ERROR_STATUS = re.compile(r"[45][0-9]{2}")
 
 # Billing, not pace: waiting does not help, so these are never retried.
 # OpenAI: developers.openai.com/api/docs/guides/error-codes; Claude: docs/en/api/errors.
@@ -53,6 +59,31 @@ _STATUS_CLASSES: dict[int, type[errors.APIStatusError]] = {
     529: errors.OverloadedError,
 }
 
+# An error event stands for the status that would have come, had it come before the stream.
+_EVENT_STATUSES = {
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "conflict_error": 409,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "slow_down": 429,
+    "api_error": 500,
+    "internal_server_error": 500,
+    "server_error": 500,
+    "service_unavailable": 503,
+    "service_unavailable_error": 503,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+    **dict.fromkeys(_QUOTA_CODES, 429),
+}
+
 
 @attrs.frozen(kw_only=True)
 class Decoded:
@@ -64,6 +95,30 @@ class Decoded:
     model: str
     id: str
     raw: Mapping[str, Any]
+
+
+class StreamDecoder(Protocol):
+    """Reads one streamed reply, event by event. Pure, and for one thread at a time."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the dialect's own end mark came; what comes after it is ignored."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the body may end here: the end mark came, or the reason why the reply ended."""
+
+    def feed(self, event: ServerEvent) -> list[StreamEvent]:
+        """Read one event.
+
+        Raises:
+            APIStatusError: It is an error, of the class that its status would have had.
+            InvalidResponseError: It is not what this API streams; ``TruncatedResponse`` where it
+                is cut short.
+        """
+
+    def result(self) -> Decoded:
+        """Return the reply as far as it came, as ``decode`` reads it where it comes whole."""
 
 
 class Dialect(Protocol):
@@ -87,6 +142,13 @@ class Dialect(Protocol):
 
         Raises:
             InvalidResponseError: It is not what this API answers.
+        """
+
+    def decode_stream(self, request_texts: Callable[[], list[str]]) -> StreamDecoder:
+        """Return a decoder for one stream.
+
+        Args:
+            request_texts: Returns the texts of the request, masked where an error repeats them.
         """
 
 
@@ -132,6 +194,70 @@ def decode_object(
     raise errors.InvalidResponseError(
         f"The reply is no JSON object ({kind}): {excerpt}", body=excerpt
     )
+
+
+def event_object(event: ServerEvent) -> dict[str, Any] | None:
+    """Read an event's data as a JSON object; None where it is none."""
+    try:
+        payload = _json.loads(event.data.encode())
+    except ValueError:
+        return None
+    return payload if isinstance(payload, dict) else None
+
+
+def no_object_error(event: ServerEvent, request: list[str]) -> errors.InvalidResponseError:
+    """Return the error for an event that should be a JSON object and is none."""
+    data = event.data.strip()
+    excerpt = _event_excerpt(event, request)
+    if data.startswith("{") and not data.endswith("}"):
+        return errors.TruncatedResponse("An event of the stream is JSON cut short.", body=excerpt)
+    return errors.InvalidResponseError(
+        f"An event of the stream is no JSON object: {excerpt or 'it is empty'}", body=excerpt
+    )
+
+
+def event_error(
+    event: ServerEvent, payload: Mapping[str, Any] | None, request: list[str]
+) -> errors.APIStatusError:
+    """Map an event that is an error to the error that its status would have been.
+
+    Args:
+        event: The event.
+        payload: Its data, where that is a JSON object.
+        request: Texts of the request, masked where the event repeats them.
+    """
+    payload = payload or {}
+    bare = not payload.get("error") and ("code" in payload or "type" in payload)
+    message, word = _error_words({"error": payload} if bare else payload)
+    error = payload if bare else payload.get("error")
+    error = error if isinstance(error, Mapping) else {}
+    found = (word, error.get("type"))
+    words = [item for item in found if isinstance(item, str) and _CODE.fullmatch(item)]
+    known = (_EVENT_STATUSES[item] for item in words if item in _EVENT_STATUSES)
+    status = _number_as_status(error.get("code")) or next(known, None)
+    # Many compatible servers write the status as the code, beside a type that says more.
+    code = next((item for item in words if not item.isdecimal()), None)
+    cls = errors.APIStatusError if status is None else _status_class(status, code)
+    code = mask_echoes(code, request) if code else None
+    excerpt = _event_excerpt(event, request)
+    said = mask_echoes(" ".join((message or "").split())[:500], request) or excerpt
+    in_body = _as_id(payload.get("request_id"))
+    return cls(
+        "The stream brought an error" + (f" {code}" if code else "") + f": {said}",
+        status_code=status,
+        code=code,
+        request_id=mask_echoes(in_body, request) if in_body else None,
+        body=excerpt or None,
+    )
+
+
+def _event_excerpt(event: ServerEvent, request: list[str]) -> str:
+    return _excerpt(event.data[: 4 * _EXCERPT].encode("utf-8", "replace"), request)
+
+
+def _number_as_status(code: Any) -> int | None:
+    text = str(code) if isinstance(code, (int, str)) else ""
+    return int(text) if _ERROR_STATUS.fullmatch(text) else None
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:

@@ -5,7 +5,7 @@ Source: https://platform.claude.com/docs/en/api/messages
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -14,6 +14,7 @@ from .._secrets import Secret, without_lone_surrogates
 from ..errors import ConfigurationError, InvalidRequestError, InvalidResponseError
 from ..models import ChatRequest, Usage, as_messages
 from ._base import Decoded, count
+from ._claude_stream import ClaudeStream
 
 __all__ = ["DEFAULT_VERSION", "ClaudeMessages"]
 
@@ -127,6 +128,14 @@ class ClaudeMessages:
             id=str(payload.get("id") or ""),
             raw=payload,
         )
+
+    def decode_stream(self, request_texts: Callable[[], list[str]]) -> ClaudeStream:
+        """Return a decoder for one stream.
+
+        Args:
+            request_texts: Returns the texts of the request, masked where an error repeats them.
+        """
+        return ClaudeStream(self.decode, request_texts)
 
 
 def _usage(usage: Any) -> Usage:

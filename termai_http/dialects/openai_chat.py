@@ -5,7 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -14,6 +14,7 @@ from .._secrets import Secret, without_lone_surrogates
 from ..errors import InvalidResponseError
 from ..models import ChatRequest, Usage, as_messages
 from ._base import Decoded, count
+from ._openai_chat_stream import OpenAIChatStream
 
 __all__ = ["OpenAIChat"]
 
@@ -80,6 +81,14 @@ class OpenAIChat:
             id=str(payload.get("id") or ""),
             raw=payload,
         )
+
+    def decode_stream(self, request_texts: Callable[[], list[str]]) -> OpenAIChatStream:
+        """Return a decoder for one stream.
+
+        Args:
+            request_texts: Returns the texts of the request, masked where an error repeats them.
+        """
+        return OpenAIChatStream(self.decode, request_texts)
 
 
 def _text(message: Mapping[str, Any]) -> str:

@@ -166,18 +166,18 @@ def test_the_pooling_variable_beats_the_configuration(
 
 
 def test_a_bad_ca_bundle_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CA bundle that is missing or no PEM is told as configuration, before anything is sent."""
+    """A CA bundle that is missing or no PEM is told when the client is made."""
     empty = tmp_path / "empty.pem"
     empty.write_text("")
     for path in (str(empty), str(tmp_path / "missing.pem")):
+        with pytest.raises(termai_http.ConfigurationError, match="CA bundle"):
+            Client(HttpClientConfig(ca_bundle=path))
+        with pytest.raises(termai_http.ConfigurationError, match="client_cert"):
+            Client(HttpClientConfig(client_cert=path, trust_env=False))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", path)
-        with Client() as client, pytest.raises(termai_http.ConfigurationError, match="CA bundle"):
-            client.chat("hi", model="m", base_url="https://127.0.0.1:9", api_key="k")
-        with (
-            Client(HttpClientConfig(client_cert=path, trust_env=False)) as client,
-            pytest.raises(termai_http.ConfigurationError, match="client_cert"),
-        ):
-            client.chat("hi", model="m", base_url="https://127.0.0.1:9", api_key="k")
+        with pytest.raises(termai_http.ConfigurationError, match="CA bundle"):
+            termai_http.client()
+        Client(HttpClientConfig(trust_env=False)).close()
 
 
 def test_a_request_handler_returns_answers_and_raises_without_one(

@@ -9,7 +9,7 @@ import pytest
 
 from termai_http import CallCancelled, PoolTimeout
 from termai_http._call import Attempt, AttemptLimits, Call, Clock, Waker
-from termai_http._slots import Lease, Slots
+from termai_http._slots import Lease, LeaseHolder, Slots, _Waiter
 
 LIMITS = AttemptLimits(connect_timeout=1, read_timeout=None)
 
@@ -35,9 +35,9 @@ def test_a_lease_is_given_back_once() -> None:
 
 
 def test_a_lost_lease_comes_back() -> None:
-    """A lease that nobody ended is taken back when the collector finds it, in a cycle too."""
+    """A lease that nobody ended is taken back when its holder is collected, in a cycle too."""
     slots = Slots(1, 0.0, Clock())
-    cycle: list[object] = [take(slots)]
+    cycle: list[object] = [LeaseHolder(take(slots))]
     cycle.append(cycle)
     del cycle
     gc.collect()
@@ -153,7 +153,7 @@ def test_a_lost_lease_wakes_those_who_wait() -> None:
         return real.wait(waker, 60.0)
 
     slots = Slots(1, 60.0, Clock(wait=wait))
-    held = take(slots)
+    held = LeaseHolder(take(slots))
     thread = threading.Thread(target=lambda: take(slots).end(kept=True))
     thread.start()
     assert waiting.wait(30)
@@ -167,7 +167,7 @@ def test_a_lost_lease_wakes_those_who_wait() -> None:
 def test_a_finalizer_in_a_thread_that_holds_the_lock_takes_none() -> None:
     """Losing a lease while the slots' lock is held neither blocks nor loses the slot."""
     slots = Slots(1, 1.0, Clock())
-    held = take(slots)
+    held = LeaseHolder(take(slots))
     with slots.lock:
         del held
         gc.collect()
@@ -186,3 +186,14 @@ def test_starting_over_frees_all_and_makes_old_leases_harmless() -> None:
     assert slots.figures().discarded == 0
     new.end(kept=True)
     assert slots.figures().active == 0
+
+
+def test_a_slot_granted_to_nobody_is_free() -> None:
+    """One whose thread was torn away in the queue is passed over when its turn comes."""
+    slots = Slots(1, 0.0, Clock())
+    held, torn = take(slots), Lease(slots, None)
+    slots._queue.append(_Waiter(torn))
+    torn.abandon()
+    held.end(kept=True)
+    figures = slots.figures()
+    assert (figures.active, figures.waiting) == (0, 0)

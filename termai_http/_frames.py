@@ -1,0 +1,37 @@
+"""Tracebacks that show no locals of this package, whatever passes through its frames."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TypeVar
+
+__all__ = ["hide_locals"]
+
+_E = TypeVar("_E", bound=BaseException)
+
+# They hold the request, and so key and prompt; a user's hook between them does as it likes.
+_CARRIERS = frozenset({"termai_http", "requests", "urllib3", "http", "socket", "ssl"})
+
+
+def hide_locals(error: _E) -> _E:
+    """Clear the locals of the finished frames through which ``error`` came; returns it.
+
+    An error of ours never has such frames. A Ctrl-C, or what a hook raises, keeps its traceback,
+    and whoever dumps that with its locals must see neither key nor prompt.
+    """
+    pending: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while pending:
+        current = pending.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        step = current.__traceback__
+        while step is not None:
+            frame, step = step.tb_frame, step.tb_next
+            if str(frame.f_globals.get("__name__")).partition(".")[0] in _CARRIERS:
+                # One that still runs is cleared by its own function.
+                with contextlib.suppress(RuntimeError):
+                    frame.clear()
+        pending += [current.__cause__, current.__context__]
+    return error

@@ -1,0 +1,81 @@
+"""A body that is read piece by piece: its connection is out until it is read, closed or dropped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._body import pieces
+from ._call import Attempt, active
+from ._mapping import FOREIGN, map_exception
+from .errors import TermaiHttpError
+
+if TYPE_CHECKING:
+    import requests
+
+    from ._slots import LeaseHolder
+
+__all__ = ["OpenBody"]
+
+_DRAIN_SECONDS = 0.1
+_DRAIN_BYTES = 65536
+
+
+class OpenBody:
+    """The body of a success, not yet read. For one thread at a time.
+
+    Args:
+        response: The answer.
+        attempt: The attempt that brought it, whose deadline goes on.
+        holder: Holds the lease that its connection is out on; dropping the body drops it.
+        host: Whom it comes from, for messages.
+        limit: Most bytes of it, decoded.
+    """
+
+    def __init__(
+        self,
+        response: requests.Response,
+        attempt: Attempt,
+        holder: LeaseHolder,
+        host: str,
+        limit: int,
+    ) -> None:
+        self.response = response
+        self._attempt = attempt
+        self._holder = holder
+        self._host = host
+        # A hook may have read it, or a test made it by hand.
+        whole = response._content
+        self._pieces = iter([whole]) if isinstance(whole, bytes) else pieces(response, limit)
+
+    def read(self) -> bytes | TermaiHttpError:
+        """Return what comes next, ``b""`` at the end, or the error in its place."""
+        outer, active.attempt = active.attempt, self._attempt
+        try:
+            return next(self._pieces, b"")
+        except TermaiHttpError as error:
+            failure = error.with_traceback(None)
+        except (*FOREIGN, ValueError) as error:
+            failure = map_exception(error, self._attempt, self._host)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            active.attempt = outer
+        self.close()
+        return failure
+
+    def drain(self) -> None:
+        """Read the few bytes after the last event, so that the connection can be used again."""
+        self._attempt.narrow(_DRAIN_SECONDS)
+        left = _DRAIN_BYTES
+        while left > 0 and self._holder.lease.held:
+            piece = self.read()
+            if not piece or isinstance(piece, TermaiHttpError):
+                break
+            left -= len(piece)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, unless the body was read to its end and it was given back."""
+        self._holder.lease.abandon()
+        self._attempt.call.let_go()

@@ -1,0 +1,260 @@
+"""The process-wide client behind a lock, and the functions that use it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ._call import CancelToken
+from ._chat import open_stream, send_chat
+from ._client import Client, send_with
+from ._fork import take_part
+from ._frames import hide_locals
+from ._log import log
+from .config import HttpClientConfig, RetryConfig
+from .errors import AlreadyInitializedError
+from .metrics import ClientStats, format_stats
+from .models import ChatResponse, Prompt
+
+if TYPE_CHECKING:
+    from ._stream import Stream
+
+__all__ = [
+    "HttpClientManager",
+    "chat",
+    "client",
+    "client_with_config",
+    "close",
+    "initialize",
+    "show_http_stats",
+    "stats",
+    "stream",
+]
+
+_MANY_ALIKE = 10
+
+_lock = threading.Lock()
+_current: Client | None = None
+_separate: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+class _SharedState:
+    """The part that this module takes in a fork."""
+
+    def locks(self) -> list[Any]:
+        """Return this module's lock."""
+        return [_lock]
+
+    def start_over(self) -> None:
+        """Make it anew in the child."""
+        global _lock
+        _lock = threading.Lock()
+
+
+_shared_state = _SharedState()
+take_part(_shared_state)
+
+
+def client() -> Client:
+    """Return the process-wide client, made on first use from ``HttpClientConfig.from_env()``.
+
+    Safe from any number of threads: all get the same one, also when they race for the first.
+    """
+    global _current
+    current = _current
+    if current is not None:
+        return current
+    with _lock:
+        if _current is None:
+            _current = Client()
+        return _current
+
+
+def initialize(config: HttpClientConfig) -> Client:
+    """Make the process-wide client with a configuration of your own, before its first use.
+
+    Raises:
+        AlreadyInitializedError: There is one already; ``close()`` forgets it.
+        ConfigurationError: ``config`` is none.
+    """
+    global _current
+    made = Client(config)
+    with _lock:
+        if _current is not None:
+            raise AlreadyInitializedError("The process-wide client is in use already.")
+        _current = made
+    return made
+
+
+def close(wait: float | None = 0.0) -> None:
+    """Close the process-wide client and forget it; the next use makes a new one.
+
+    Args:
+        wait: Seconds that running calls may take to end by themselves, as for ``Client.close``.
+    """
+    global _current
+    with _lock:
+        closing, _current = _current, None
+    if closing is not None:
+        closing.close(wait)
+
+
+def client_with_config(config: HttpClientConfig) -> Client:
+    """Make a separate client, which the caller closes.
+
+    The tenth one alive with an equal configuration is warned of: a client for every call is the
+    leak that this package exists against.
+
+    Raises:
+        ConfigurationError: ``config`` is none.
+    """
+    made = Client(config)
+    with _lock:
+        alike = sum(
+            1 for other in list(_separate) if not other._core.closed and other.config == config
+        )
+        _separate.add(made)
+    if alike + 1 == _MANY_ALIKE:
+        log.warning(
+            "%d clients with an equal configuration are open. Share one, or close each: "
+            "every client has a connection pool of its own.",
+            _MANY_ALIKE,
+        )
+    return made
+
+
+def stats() -> ClientStats:
+    """Return the figures of the process-wide client."""
+    return client().stats()
+
+
+def show_http_stats(file: TextIO | None = None) -> None:
+    """Print the figures of the process-wide client as a table.
+
+    Args:
+        file: Where to; None means stderr.
+    """
+    print(format_stats(stats()), file=sys.stderr if file is None else file)
+
+
+def _chosen(given: Client | None) -> Client:
+    return client() if given is None else given
+
+
+def chat(
+    prompt: Prompt,
+    *,
+    model: str | None = None,
+    system: str | None = None,
+    max_tokens: int | None = None,
+    client: Client | None = None,
+    api_key: str | None = None,
+    base_url: str | None = None,
+    timeout: float | None = None,
+    retry: RetryConfig | None = None,
+    extra_headers: Mapping[str, str] | None = None,
+    extra_query: Mapping[str, Any] | None = None,
+    extra_body: Mapping[str, Any] | None = None,
+    cancel: CancelToken | None = None,
+    provider: str | None = None,
+    api: str | None = None,
+    api_version: str | None = None,
+    **params: Any,
+) -> ChatResponse:
+    """Send a chat to OpenAI or Claude and return its whole reply.
+
+    Blocks until the reply is complete or the deadline passes. Safe from any thread; all calls
+    share one pool of connections.
+
+    Args:
+        prompt: Text for one user turn, or ``list of {"role", "content"}``.
+        model: The model; ``claude...`` goes to Claude, everything else to OpenAI. None means the
+            variable ``TERMAI_HTTP_MODEL``.
+        system: Instructions that stand before the conversation.
+        max_tokens: Most tokens to generate. None means 4096 for Claude, no limit for OpenAI.
+        client: The client to use; None means the process-wide one.
+        api_key: The vendor's key; None means ``OPENAI_API_KEY``, or ``ANTHROPIC_API_KEY`` and
+            then ``ANTHROPIC_AUTH_TOKEN``.
+        base_url: Where the API lives; None means ``OPENAI_BASE_URL`` or ``ANTHROPIC_BASE_URL``,
+            or the vendor.
+        timeout: Seconds for the whole call, every attempt and wait included; None means the
+            client's, 120.
+        retry: The retry policy of this call; None means the client's.
+        extra_headers: Headers to add.
+        extra_query: Query parameters to add.
+        extra_body: Fields of the request body; they win over everything else.
+        cancel: A ``CancelToken`` that can end this call from another thread.
+        provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
+        api: ``"chat"``; None means that.
+        api_version: ``anthropic-version`` of this call; None means ``"2023-06-01"``.
+        **params: Any parameter of the vendor's, for example ``temperature=0.2``.
+
+    Raises:
+        InvalidRequestError: Prompt, options or body are wrong; nothing was sent.
+        ConfigurationError: Key, URL or a setting is wrong; nothing was sent.
+        APIStatusError: The vendor refused, and retries did not help or were not allowed.
+        APIConnectionError: The connection failed.
+        APITimeoutError: The deadline, or a shorter limit, passed.
+        InvalidResponseError: What came back is no reply.
+        CallCancelled: ``cancel`` was cancelled.
+        ClientClosed: The client was closed.
+    """
+    reply = send_with(lambda: _chosen(client), locals(), send_chat)
+    if isinstance(reply, BaseException):
+        del prompt, system, api_key, extra_headers, extra_query, extra_body, params
+        raise hide_locals(reply)
+    return reply
+
+
+def stream(
+    prompt: Prompt,
+    *,
+    model: str | None = None,
+    system: str | None = None,
+    max_tokens: int | None = None,
+    client: Client | None = None,
+    api_key: str | None = None,
+    base_url: str | None = None,
+    timeout: float | None = None,
+    retry: RetryConfig | None = None,
+    extra_headers: Mapping[str, str] | None = None,
+    extra_query: Mapping[str, Any] | None = None,
+    extra_body: Mapping[str, Any] | None = None,
+    cancel: CancelToken | None = None,
+    provider: str | None = None,
+    api: str | None = None,
+    api_version: str | None = None,
+    **params: Any,
+) -> Stream:
+    """Send a chat to OpenAI or Claude and return its reply as a stream.
+
+    Sent at once, and tried again as ``chat()`` is, until its first event came; after that nothing
+    is ever repeated. Read it in a ``with`` block, or to its end.
+
+    The arguments are those of ``chat()``, with two differences: ``timeout`` spans the whole
+    stream, your own time between its pieces included, and None means the client's
+    ``stream_timeout``, 600 s; and 60 s of silence end it, unless ``read_timeout`` is set.
+
+    Returns:
+        A ``Stream``: an iterator of text pieces and a context manager.
+
+    Raises:
+        TermaiHttpError: As ``chat()``; while it is read, ``StreamInterrupted``.
+    """
+    reply = send_with(lambda: _chosen(client), locals(), open_stream)
+    if isinstance(reply, BaseException):
+        del prompt, system, api_key, extra_headers, extra_query, extra_body, params
+        raise hide_locals(reply)
+    return reply
+
+
+class HttpClientManager:
+    """Alias of the functions around the process-wide client, for those who look for a manager."""
+
+    client = staticmethod(client)
+    client_with_config = staticmethod(client_with_config)
+    initialize = staticmethod(initialize)
+    stats = staticmethod(stats)
