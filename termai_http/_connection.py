@@ -26,6 +26,8 @@ from ._call import Attempt, active
 from ._slots import Lease, LeaseHolder
 
 if TYPE_CHECKING:
+    import ssl
+
     from urllib3.response import HTTPResponse
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "PlainConnection",
     "TLSConnection",
     "TooLong",
+    "TunnelFailed",
     "socket_options",
 ]
 
@@ -43,11 +46,13 @@ _LEAST_ADDRESS_SECONDS = 2.0
 _UNACKNOWLEDGED_MS = 30_000
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _PROTOCOL = b"HTTP/1."
-# The lines of a head. Stricter than http.client, to which "+2_00" is a status, and than the parser
-# of e-mails behind it, which loses all lines after one that is none and ends one at a bare CR.
-_STATUS = re.compile(rb"HTTP/1\.[0-9] [0-9]{3}(?: [^\0\r\n]*)?\r?\n").fullmatch
-_FIRST_FIELD = re.compile(rb"(?:[!-9;-~]+:[^\0\r\n]*)?\r?\n").fullmatch
-_FIELD = re.compile(rb"(?:(?:[!-9;-~]+:|[ \t])[^\0\r\n]*)?\r?\n").fullmatch
+# A whole head, interim answers included. Stricter than http.client, to which "+2_00" is a status,
+# and than the parser of e-mails behind it, which loses all lines after one that is none and ends
+# one at a bare CR. No two alternatives begin alike, so it takes one pass.
+_HEAD = re.compile(
+    rb"(?:HTTP/1\.[0-9] [0-9]{3}(?: [^\0\r\n]*)?\r?\n"
+    rb"(?:[!-9;-~]+:[^\0\r\n]*\r?\n(?:[ \t][^\0\r\n]*\r?\n)*)*\r?\n)+"
+)
 _UNDER_WAY = {
     getattr(errno, name)
     for name in ("EINPROGRESS", "EWOULDBLOCK", "EALREADY", "WSAEWOULDBLOCK")
@@ -61,6 +66,10 @@ class BadFraming(http.client.HTTPException):
 
 class TooLong(http.client.HTTPException):
     """A header block larger than the client's limits; the text is ours alone."""
+
+
+class TunnelFailed(OSError):
+    """A proxy that did not open the tunnel; its cause says why."""
 
 
 def socket_options() -> list[tuple[int, int, int]]:
@@ -88,6 +97,7 @@ class _BoundReader(io.RawIOBase):
         self._raw = raw
         self._sock = sock
         self._attempt = attempt
+        self.head = bytearray()
         self.dry = False
 
     def readable(self) -> bool:
@@ -97,10 +107,15 @@ class _BoundReader(io.RawIOBase):
         if self.dry:
             return 0
         attempt = self._attempt
+        in_head = attempt.phase != "body"
+        if in_head and len(self.head) > attempt.limits.headers:
+            raise _too_long(attempt)
         self._sock.settimeout(attempt.read_budget())
         size = self._raw.readinto(buffer)
         if size:
             attempt.received += size
+            if in_head:
+                self.head += memoryview(buffer)[:size]
         return cast("int | None", size)
 
     def close(self) -> None:
@@ -111,41 +126,8 @@ class _BoundReader(io.RawIOBase):
                 super().close()
 
 
-class _HeadReader(io.BufferedReader):
-    """Checks each line of an answer's head, so that no two readers see two answers in it."""
-
-    def __init__(self, raw: _BoundReader, attempt: Attempt) -> None:
-        super().__init__(raw)
-        self._attempt = attempt
-        self._size = 0
-        self._is_next = _STATUS
-
-    def readline(self, size: int | None = -1) -> bytes:
-        line = super().readline(size)
-        if self._attempt.phase == "body":
-            return line
-        self._size += len(line)
-        if self._size > self._attempt.limits.headers:
-            raise TooLong(f"its header block is larger than {self._attempt.limits.headers} bytes")
-        if not self._is_next(line):
-            self._refuse(line, size)
-        if self._is_next is _STATUS:
-            self._is_next = _FIRST_FIELD
-        elif line in (b"\r\n", b"\n"):
-            # After an interim answer another status follows.
-            self._is_next = _STATUS
-        else:
-            self._is_next = _FIELD
-        return line
-
-    def _refuse(self, line: bytes, size: int | None) -> None:
-        begins = self._is_next is _STATUS
-        if not line.endswith(b"\n"):
-            if len(line) == size:
-                raise http.client.LineTooLong("header line")
-            if not begins or line.startswith(_PROTOCOL) or _PROTOCOL.startswith(line):
-                raise http.client.RemoteDisconnected("the answer ended within its head")
-        raise BadFraming(f"{'its first line' if begins else 'a line among its headers'} is none")
+def _too_long(attempt: Attempt) -> TooLong:
+    return TooLong(f"its header block is larger than {attempt.limits.headers} bytes")
 
 
 class _Response(http.client.HTTPResponse):
@@ -157,10 +139,15 @@ class _Response(http.client.HTTPResponse):
         self._attempt = attempt = active.attempt
         if attempt is not None:
             self._bound = _BoundReader(self.fp.detach(), sock, attempt)
-            self.fp = _HeadReader(self._bound, attempt)
+            self.fp = io.BufferedReader(self._bound)
 
     def _read_status(self) -> tuple[str, int, str]:
-        version, status, reason = super()._read_status()  # type: ignore[misc]
+        try:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+        except http.client.BadStatusLine:
+            if self._attempt is not None and b"\n" not in self._bound.head:
+                self._check_cut(self._bound.head)
+            raise
         if 100 <= status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS:
             self._interim += 1
             if self._attempt is not None and self._interim > _MOST_INTERIM:
@@ -171,8 +158,26 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        if self._attempt is not None and not 200 <= self.status <= 599:
+        if self._attempt is not None:
+            self._check_head(self._attempt)
+
+    def _check_head(self, attempt: Attempt) -> None:
+        head = self._bound.head
+        if buffered := self._buffered():
+            del head[-buffered:]
+        if len(head) > attempt.limits.headers:
+            raise _too_long(attempt)
+        if not _HEAD.fullmatch(head):
+            self._check_cut(head)
+            raise BadFraming("a line of its head is none")
+        if not 200 <= self.status <= 599:
             raise BadFraming(f"its status, {self.status}, is none of a final answer")
+
+    def _check_cut(self, head: bytearray) -> None:
+        """Tell an answer that ended within its head from one that is no HTTP."""
+        begun = head.startswith(_PROTOCOL) or _PROTOCOL.startswith(head)
+        if begun and not head.endswith((b"\n\r\n", b"\n\n")):
+            raise http.client.RemoteDisconnected("the answer ended within its head")
 
     def _buffered(self) -> int:
         """Return the bytes that came and were not read, without reading the socket."""
@@ -238,7 +243,10 @@ class Connection(HTTPConnection):
             self.lease.slots.count_opened()
 
     def _tunnel(self) -> None:
-        super()._tunnel()
+        try:
+            super()._tunnel()
+        except (OSError, http.client.HTTPException) as error:
+            raise TunnelFailed(str(error)) from error
         attempt = active.attempt
         if attempt is not None and self.sock is not None:
             self.sock.settimeout(attempt.budget())
@@ -251,7 +259,8 @@ class Connection(HTTPConnection):
             if not attempt.sent:
                 attempt.sent = True
                 attempt.phase = "send"
-                attempt.call.hold(self.sock)
+                # TLS within TLS is no socket that can be shut down, but has one.
+                attempt.call.hold(getattr(self.sock, "socket", self.sock))
             self.sock.settimeout(attempt.budget())
         super().send(data)
 
@@ -288,7 +297,7 @@ class Connection(HTTPConnection):
         sock, self.sock, self.lease = self.sock, None, None
         if sock is not None:
             with contextlib.suppress(OSError, AttributeError):
-                os.close(sock.detach())
+                os.close(getattr(sock, "socket", sock).detach())
 
     def _hang_up(self, sock: Any) -> None:
         # A forked child may hold a copy of the descriptor: without this its peer hears nothing of
@@ -304,6 +313,12 @@ class PlainConnection(Connection):
 
 class TLSConnection(Connection, HTTPSConnection):
     """A connection with TLS."""
+
+    def _connect_tls_proxy(self, hostname: str, sock: socket.socket) -> ssl.SSLSocket:
+        # urllib3's own context has other CAs, obeys SSLKEYLOGFILE, and keeps no deadline.
+        config = cast("Any", self.proxy_config)
+        self.proxy_config = config._replace(ssl_context=config.ssl_context or self.ssl_context)
+        return super()._connect_tls_proxy(hostname, sock)
 
 
 def _check_length(response: HTTPResponse, attempt: Attempt) -> None:
@@ -353,7 +368,8 @@ def _connected(
 ) -> socket.socket:
     sock = socket.socket(*kind)
     try:
-        for option in conn.socket_options or ():
+        # urllib3 gives a connection through a proxy none, which leaves Nagle on.
+        for option in conn.socket_options or socket_options():
             sock.setsockopt(*option)
         if conn.source_address:
             sock.bind(conn.source_address)

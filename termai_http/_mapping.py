@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import re
 import ssl
 from collections.abc import Iterator
 from typing import TypeVar
@@ -13,7 +14,7 @@ import urllib3.exceptions
 
 from . import errors
 from ._call import Attempt
-from ._connection import BadFraming, TooLong
+from ._connection import BadFraming, TooLong, TunnelFailed
 
 __all__ = ["FOREIGN", "deadline_exceeded", "map_exception"]
 
@@ -75,17 +76,41 @@ def _connection_error(
             return errors.ResourceError("This process has no file descriptor left.", phase=phase)
     if _find(chain, urllib3.exceptions.NameResolutionError):
         return errors.DNSError(f"The name {host} could not be resolved.", phase=phase)
+    if tunnel := _find(chain, TunnelFailed):
+        return _tunnel_error(tunnel, attempt, host)
     proxy = _find(chain, requests.exceptions.ProxyError) or _find(
         chain, urllib3.exceptions.ProxyError
     )
-    if proxy is not None:
-        return errors.ProxyError(f"The proxy for {host} failed: {_reason(chain)}.", phase=phase)
     tls = _find(chain, ssl.SSLError)
     if tls is not None and not _is_broken_pipe_of_tls(tls):
-        return errors.TLSError(f"TLS with {host} failed: {_tls_reason(tls)}.", phase=phase)
+        whom = f"the proxy for {host}" if proxy is not None else host
+        return errors.TLSError(f"TLS with {whom} failed: {_tls_reason(tls)}.", phase=phase)
+    if proxy is not None:
+        return errors.ProxyError(f"The proxy for {host} failed: {_reason(chain)}.", phase=phase)
     if tls is None and _find(chain, requests.exceptions.SSLError):
         return errors.TLSError(f"TLS with {host} failed.", phase=phase)
     return None
+
+
+def _tunnel_error(tunnel: TunnelFailed, attempt: Attempt, host: str) -> errors.ProxyError:
+    """Blame the proxy for what went wrong before its tunnel stood."""
+    cause = tunnel.__cause__
+    # It has no class of its own: the message of http.client is all there is.
+    refused = re.match(r"Tunnel connection failed: ([0-9]{3})\b", str(tunnel))
+    status = int(refused[1]) if refused else None
+    if status is not None:
+        meaning = http.client.responses.get(status, "")
+        reason = f"it answered CONNECT with {status} {meaning}".rstrip()
+    elif isinstance(cause, (http.client.RemoteDisconnected, ConnectionError)):
+        reason = "it closed the connection"
+    elif isinstance(cause, http.client.HTTPException):
+        ours = isinstance(cause, (BadFraming, TooLong))
+        reason = f"what it answered is no HTTP ({cause if ours else _name(cause)})"
+    else:
+        reason = _reason(list(_chain(tunnel)))
+    return errors.ProxyError(
+        f"The proxy for {host} failed: {reason}.", phase=attempt.phase, status_code=status
+    )
 
 
 def _answer_error(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import email.utils
 import enum
 import math
@@ -109,7 +109,7 @@ def retry_after(text: str, now: float) -> float | None:
     except (ArithmeticError, IndexError, TypeError, ValueError):
         return None
     if date.tzinfo is None:
-        date = date.replace(tzinfo=datetime.timezone.utc)
+        date = date.replace(tzinfo=dt.timezone.utc)
     return max(date.timestamp() - now, 0.0)
 
 

@@ -11,9 +11,10 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 
 from . import errors
-from ._call import Clock
+from ._call import Clock, active
 from ._connection import socket_options
 from ._environment import Environment
 from ._policy import RetryPolicy
@@ -120,6 +121,18 @@ class PooledAdapter(HTTPAdapter):
         url = urlsplit(request.url)
         host = {"scheme": url.scheme.lower(), "host": url.hostname, "port": url.port}
         return host, {"ssl_context": self._context()} if host["scheme"] == "https" else {}
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Wrap an answer; in a call without parsing its cookies, which are never kept."""
+        if active.attempt is None:
+            return super().build_response(req, resp)
+        response = requests.Response()
+        response.url, response.request = cast("str", req.url), req
+        response.status_code, response.reason = resp.status, resp.reason
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.encoding = get_encoding_from_headers(response.headers)
+        response.raw, response.connection = resp, self
+        return response
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Leave pools with the shared context alone: it holds CAs and client certificate."""
