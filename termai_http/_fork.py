@@ -26,7 +26,7 @@ class Forkable(Protocol):
         """Begin anew in the child, with new locks: the old ones are never released there."""
 
 
-_all: weakref.WeakSet[Forkable] = weakref.WeakSet([sweeper])
+_all: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _registering = threading.Lock()
 _before_fork = threading.local()
 
@@ -41,10 +41,21 @@ def _before() -> None:
     _before_fork.swept = sweeper.stop()
     taken: list[Any] = []
     _before_fork.taken = taken
-    _take(_registering, taken)
-    for forkable in list(_all):
+    for forkable in _everybody():
         for lock in forkable.locks():
             _take(lock, taken)
+    # Last, as those who hold the others may be about to take one of these.
+    for lock in (_registering, *sweeper.locks()):
+        _take(lock, taken)
+
+
+def _everybody() -> list[Forkable]:
+    if not _registering.acquire(timeout=_LOCK_SECONDS):
+        return []
+    try:
+        return list(_all)
+    finally:
+        _registering.release()
 
 
 def _take(lock: Any, taken: list[Any]) -> None:
@@ -66,6 +77,7 @@ def _after_in_child() -> None:
     global _registering
     _registering = threading.Lock()
     _before_fork.taken = []
+    sweeper.start_over()
     for forkable in list(_all):
         forkable.start_over()
 

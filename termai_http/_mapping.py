@@ -27,6 +27,8 @@ FOREIGN = (
 """What the libraries below may raise; anything else is a defect, or a hook's, and passes."""
 
 _TIMER_SLACK = 0.01
+# Whatever ended these, the vendor may have gone on.
+_AFTER_SENDING = (errors.InvalidResponseError, errors.CallCancelled, errors.ClientClosed)
 _E = TypeVar("_E", bound=BaseException)
 
 _WHERE = {
@@ -51,6 +53,13 @@ def map_exception(error: BaseException, attempt: Attempt, host: str) -> errors.T
     """
     if isinstance(error, errors.TermaiHttpError):
         return error
+    mapped = _mapped(error, attempt, host)
+    if attempt.sent and isinstance(mapped, _AFTER_SENDING):
+        mapped.maybe_billed = True
+    return mapped
+
+
+def _mapped(error: BaseException, attempt: Attempt, host: str) -> errors.TermaiHttpError:
     chain = list(_chain(error))
     where, phase = _WHERE[attempt.phase], attempt.phase
     if attempt.call.interrupted is not None:
