@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
@@ -37,7 +38,11 @@ def read_body(response: requests.Response, limit: int) -> bytes:
         if known > limit:
             raise _too_large(limit)
         return cast("bytes", raw.read(decode_content=False))
-    return b"".join(pieces(response, limit))
+    # Not a list to join: a server may send chunks so small that their objects fill the memory.
+    body = io.BytesIO()
+    for piece in pieces(response, limit):
+        body.write(piece)
+    return body.getvalue()
 
 
 def pieces(response: requests.Response, limit: int) -> Iterator[bytes]:
@@ -76,7 +81,9 @@ def _decoder(coding: str) -> _Gunzip | None:
         return None
     if name in ("gzip", "x-gzip"):
         return _Gunzip()
-    raise InvalidResponseError("The answer has a content coding that was not asked for.")
+    raise InvalidResponseError(
+        "The answer has a content coding that was not asked for.", maybe_billed=True
+    )
 
 
 class _Gunzip:
@@ -90,13 +97,19 @@ class _Gunzip:
         """Yield what ``data`` decodes to, at most one byte more than ``most`` at a time."""
         while data:
             if self._member.eof:
+                # Zeros may pad the end of a member.
+                data = data.lstrip(b"\0")
+                if not data:
+                    return
                 self._member = zlib.decompressobj(_GZIP)
             self._begun = True
             try:
                 decoded = self._member.decompress(data, min(_CHUNK, most + 1))
             except zlib.error:
-                raise InvalidResponseError("The answer's compression is broken.") from None
-            data = self._member.unconsumed_tail or self._member.unused_data.lstrip(b"\0")
+                raise InvalidResponseError(
+                    "The answer's compression is broken.", maybe_billed=True
+                ) from None
+            data = self._member.unconsumed_tail or self._member.unused_data
             most -= len(decoded)
             if decoded:
                 yield decoded

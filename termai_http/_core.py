@@ -255,13 +255,15 @@ class Core:
             outcome: How it ended; None where something else than an error ended it.
             time_to_first_token: Seconds, of a stream.
         """
-        if job.cancel is not None:
-            job.cancel.leave(call)
         error = None if outcome is None else outcome.error
         unsent = isinstance(error, (errors.ClientClosed, errors.ConfigurationError))
-        if call.attempts or not unsent:
-            self.metrics.record(_record(call, outcome, time_to_first_token))
-        self.in_flight.leave(call)
+        try:
+            if call.attempts or not unsent:
+                self.metrics.record(_record(call, outcome, time_to_first_token))
+        finally:
+            if job.cancel is not None:
+                job.cancel.leave(call)
+            self.in_flight.leave(call)
 
     def _attempt(
         self,

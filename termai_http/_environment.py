@@ -122,10 +122,11 @@ def _is_direct(parts: SplitResult, no_proxy: str) -> bool:
     address: ipaddress.IPv4Address | ipaddress.IPv6Address | None = None
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(host)
-    for entry in no_proxy.lower().replace(" ", "").split(","):
+    entries = no_proxy.lower().replace(" ", "").split(",")
+    for entry in (*entries, *(entry.removesuffix(f":{port}") for entry in entries)):
         if entry == "*":
             return True
-        name = entry.removesuffix(f":{port}").lstrip("*.").strip("[]")
+        name = entry.lstrip("*.").strip("[]")
         if name == host != "":
             return True
         if address is None and name and host.endswith(f".{name}"):

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from .errors import InvalidRequestError
 
-__all__ = ["dumps", "loads"]
+__all__ = ["CutShort", "dumps", "loads"]
 
 _MAX_DEPTH = 200
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# What the decoder stumbles over at the end of a text that was cut within a word or a number.
+_BROKEN_OFF = re.compile(r"t(ru?)?|f(a(ls?)?)?|n(ul?)?|-|\.|[eE][+-]?")
+_ESCAPE = len(r"\u0000")
+
+
+class CutShort(ValueError):
+    """JSON as far as it goes, but it ends before it is complete."""
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number (RFC 8259, section 6)")
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    if value - value != 0:
+        raise ValueError("a number is too large to read")
+    return value
+
+
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
 
 
 def dumps(body: Mapping[str, Any]) -> bytes:
@@ -38,12 +54,34 @@ def loads(data: bytes) -> Any:
     """Decode a response body: UTF-8 with or without a byte order mark, no NaN or Infinity.
 
     Raises:
-        ValueError: It is no such JSON, is nested too deeply, or holds a number too long to read.
+        ValueError: It is no such JSON, is nested too deeply, or holds a number too large to read;
+            ``CutShort`` where only its end is missing.
     """
+    data = data.removeprefix(_BYTE_ORDER_MARK)
     try:
-        return _decode(data.removeprefix(b"\xef\xbb\xbf").decode())
+        return _decode(data.decode())
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except UnicodeDecodeError as error:
+        # Cut within a character, unless what stands before it is no JSON either.
+        if error.end == len(data) and error.reason == "unexpected end of data":
+            loads(data[: error.start])
+        raise
+    except json.JSONDecodeError as error:
+        if _is_cut(error):
+            raise CutShort("it ends before it is complete") from None
+        raise
+
+
+def _is_cut(error: json.JSONDecodeError) -> bool:
+    rest = error.doc[error.pos :].strip()
+    if error.msg.startswith("Invalid \\u"):
+        return len(rest) < _ESCAPE and '"' not in rest
+    return (
+        not rest
+        or error.msg.startswith("Unterminated string")
+        or _BROKEN_OFF.fullmatch(rest) is not None
+    )
 
 
 def _find_fault(value: Any, path: str, parents: tuple[int, ...]) -> tuple[str, str] | None:

@@ -13,8 +13,9 @@ import requests.exceptions
 import urllib3.exceptions
 
 from . import errors
+from ._answer import BadFraming, TooLong
 from ._call import Attempt
-from ._connection import BadFraming, TooLong, TunnelFailed
+from ._connection import TunnelFailed
 
 __all__ = ["FOREIGN", "deadline_exceeded", "map_exception"]
 
@@ -230,7 +231,8 @@ def _is_broken_pipe_of_tls(error: ssl.SSLError) -> bool:
 def _tls_reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate was refused, {error.verify_message}"
-    reason = (error.reason or "handshake failure").replace("_", " ").lower()
+    # One that was not made by the standard library's own code has no reason at all.
+    reason = (getattr(error, "reason", None) or "handshake failure").replace("_", " ").lower()
     if "wrong version number" in reason or "http request" in reason:
         return f"{reason} (the port seems to speak plain HTTP)"
     return reason

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from ._secrets import without_lone_surrogates
 from .config import RetryConfig
 from .errors import ConfigurationError, InvalidRequestError
 
@@ -126,6 +127,14 @@ def _check_mapping(instance: Any, attribute: attrs.Attribute[Any], value: Any) -
         raise InvalidRequestError(f"{attribute.name} must be a dict whose keys are text.")
 
 
+def _check_query(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    _check_mapping(instance, attribute, value)
+    for name, item in (value or {}).items():
+        for text in (name, *(item if isinstance(item, (list, tuple)) else (item,))):
+            if isinstance(text, str) and without_lone_surrogates(text) != text:
+                raise InvalidRequestError("extra_query has a lone surrogate, which no URL takes.")
+
+
 @attrs.frozen(kw_only=True)
 class CallOptions:
     """The options that every call takes, beside its model and messages.
@@ -152,7 +161,7 @@ class CallOptions:
         default=None, repr=False, validator=_check_extra_headers
     )
     extra_query: Mapping[str, Any] | None = attrs.field(
-        default=None, repr=False, validator=_check_mapping
+        default=None, repr=False, validator=_check_query
     )
     extra_body: Mapping[str, Any] | None = attrs.field(
         default=None, repr=False, validator=_check_mapping

@@ -131,10 +131,16 @@ class _IdleConnections:
         return removed
 
     def _close(self, closing: list[HTTPConnection]) -> None:
-        for conn in closing:
-            conn.close()
-        if closing:
-            self._slots.count_evicted(len(closing))
+        number = len(closing)
+        try:
+            while closing:
+                closing.pop().close()
+        finally:
+            # An interrupt must not leave the others to the collector.
+            for conn in closing:
+                conn.close()
+            if number:
+                self._slots.count_evicted(number)
 
 
 def _has_unread(sock: Any) -> bool:
@@ -215,9 +221,13 @@ class _PoolMixin(HTTPConnectionPool):
         if attempt is not None and attempt.fresh:
             return None
         while (conn := self.idle.take()) is not None:
-            # A tool that replaces the connection class must not be given one of before.
-            if isinstance(conn, self.ConnectionCls) and not is_connection_dropped(conn):
-                return conn
+            try:
+                # A tool that replaces the connection class must not be given one of before.
+                if isinstance(conn, self.ConnectionCls) and not is_connection_dropped(conn):
+                    return conn
+            except BaseException:
+                self.idle.evict(conn)
+                raise
             self.idle.evict(conn)
         return None
 

@@ -15,11 +15,11 @@ from requests.utils import get_encoding_from_headers
 
 from . import errors
 from ._call import Clock, active
-from ._connection import socket_options
 from ._environment import Environment
 from ._policy import RetryPolicy
 from ._pool import PoolRules, pool_classes
 from ._slots import Slots
+from ._socket import socket_options
 from .config import RetryConfig
 
 __all__ = ["PooledAdapter", "PooledSession"]

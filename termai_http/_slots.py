@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
+import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -37,9 +39,9 @@ _numbers = itertools.count(1)
 class Lease:
     """The right to one slot, held from ``Slots.acquire`` to ``end``.
 
-    Whether it is held is one entry in a set of ``Slots``, put there and taken out in one step, so
-    that an interrupt at any instant leaves either nothing or something that its holder, the
-    collector at last, can give back.
+    Whether it is held is one entry in ``Slots.held``, put there and taken out in one step, so that
+    an interrupt at any instant leaves either nothing or something that can be found and given back
+    once its holder is gone.
 
     Attributes:
         slots: Where it belongs.
@@ -47,9 +49,10 @@ class Lease:
         attempt: The attempt it serves; None for a raw use of the session.
         connected: Whether it got an open connection.
         over: Whether nobody wants it any more, though it may still stand in the queue.
+        holder: Returns its ``LeaseHolder``, None once that is gone.
     """
 
-    __slots__ = ("attempt", "connected", "number", "over", "slots")
+    __slots__ = ("attempt", "connected", "holder", "number", "over", "slots")
 
     def __init__(self, slots: Slots, attempt: Attempt | None) -> None:
         self.slots = slots
@@ -57,6 +60,7 @@ class Lease:
         self.attempt = attempt
         self.connected = False
         self.over = False
+        self.holder: Callable[[], object] = _nobody_in_particular
 
     @property
     def held(self) -> bool:
@@ -91,24 +95,41 @@ class LeaseHolder:
     is left to warn of itself.
     """
 
-    __slots__ = ("lease",)
+    __slots__ = ("__weakref__", "lease")
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
+        lease.holder = weakref.ref(self)
 
     def __del__(self) -> None:
-        """Give back without a lock: it may run in a thread that holds one, at any instant."""
+        """Give back without a lock: it may run in a thread that holds one, at any instant.
+
+        Where an interrupt tears even this away, ``Slots`` finds the lease without a holder.
+        """
         lease = self.lease
         lease.over = True
         if not lease.held or sys.is_finalizing():
             return
-        if lease.attempt is not None:
-            lease.attempt.call.let_go()
-        conn = lease.slots.out.pop(lease.number, None)
-        if conn is not None and conn.lease is lease:
-            conn.lease = None
-            conn.close()
-        lease.slots.leave_note(lease)
+        try:
+            if lease.attempt is not None:
+                lease.attempt.call.let_go()
+            conn = lease.slots.out.pop(lease.number, None)
+            if conn is not None:
+                _close(conn, lease)
+        finally:
+            lease.slots.leave_note(lease)
+
+
+def _nobody_in_particular() -> object:
+    """Stand for the holder of a lease that has none of its own and is given back by hand."""
+    return _nobody_in_particular
+
+
+def _close(conn: Any, lease: Lease) -> None:
+    """Close a connection that is still out on a lease, without ending the lease."""
+    if conn.lease is lease:
+        conn.lease = None
+        conn.close()
 
 
 class _Waiter:
@@ -132,7 +153,7 @@ class Slots:
 
     Attributes:
         lock: Guards the state here and the idle connections of the pools.
-        held: Numbers of the leases that hold a slot.
+        held: The leases that hold a slot, by number.
         out: The connections of calls, by their lease's number.
         stores: The idle connections of each pool, which count as ``idle``.
     """
@@ -143,6 +164,7 @@ class Slots:
         self._clock = clock
         self._notes: deque[tuple[int, bool]] = deque()
         self._evictions: deque[int] = deque()
+        self._orphans: deque[tuple[Any, Lease]] = deque()
         self.stores: list[Any] = []
         self.out: dict[int, Any] = {}
         self.start_over()
@@ -153,7 +175,9 @@ class Slots:
         The leases of before stay harmless: none of their numbers is held.
         """
         self.lock = threading.Lock()
-        self.held: set[int] = set()
+        self.held: dict[int, Lease] = {}
+        self._orphans.clear()
+        self._next_search = 0.0
         while self.out:
             self.out.popitem()[1].disown()
         self._queue: deque[_Waiter] = deque()
@@ -171,10 +195,11 @@ class Slots:
         with self.lock:
             self._read_notes()
             if len(self.held) < self._limit and not self._queue:
-                self.held.add(lease.number)
+                self.held[lease.number] = lease
                 return
             waiter = _Waiter(lease)
             self._queue.append(waiter)
+        self._search()
         self._wait(waiter)
 
     def _wait(self, waiter: _Waiter) -> None:
@@ -189,8 +214,7 @@ class Slots:
                 # A nap at a time: an interrupt may tear away the thread that was to wake us.
                 self._nap(waiter, min(left, _LONGEST_NAP))
                 waiter.waker = Waker()
-                with self.lock:
-                    self._read_notes()
+                self._search()
         except BaseException:
             self._leave_queue(waiter)
             self.release(lease, discarded=False)
@@ -233,7 +257,7 @@ class Slots:
     def _take_back(self, number: int, discarded: bool) -> None:
         if number in self.held:
             self._discarded += discarded
-            self.held.discard(number)
+            self.held.pop(number, None)
 
     def leave_note(self, lease: Lease) -> None:
         """Let the next who looks take the slot back; safe at any instant, in any thread."""
@@ -255,12 +279,28 @@ class Slots:
         while self._queue and len(self.held) < self._limit:
             # Held before it leaves the queue: torn away in between, it is found by its nap.
             waiter = self._queue[0]
-            self.held.add(waiter.lease.number)
+            self.held[waiter.lease.number] = waiter.lease
             if waiter.lease.over:
                 # Its thread was torn away before it could leave the queue.
-                self.held.discard(waiter.lease.number)
+                self.held.pop(waiter.lease.number, None)
             waiter.waker.set()
             self._queue.popleft()
+
+    def _search(self, *, at_once: bool = False) -> None:
+        """Take back what is held by nobody, now and then: each search looks at every lease."""
+        with self.lock:
+            now = self._clock.monotonic()
+            if at_once or now >= self._next_search:
+                self._next_search = now + _LONGEST_NAP
+                for number, lease in list(self.held.items()):
+                    if lease.holder() is None:
+                        self._orphans.append((self.out.pop(number, None), lease))
+                        self._take_back(number, lease.connected)
+            self._read_notes()
+        while self._orphans:
+            conn, lease = self._orphans.popleft()
+            if conn is not None:
+                _close(conn, lease)
 
     def count_opened(self) -> None:
         """Count a connection that was opened."""
@@ -279,6 +319,7 @@ class Slots:
 
     def figures(self) -> PoolFigures:
         """Return a consistent snapshot."""
+        self._search(at_once=True)
         with self.lock:
             self._read_notes()
             return PoolFigures(

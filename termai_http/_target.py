@@ -104,8 +104,8 @@ def resolve(
 def _openai(
     account: Account, options: CallOptions, environ: Mapping[str, str], allow_http: bool
 ) -> Target:
-    base_url = _first(options.base_url, account.base_url, environ.get("OPENAI_BASE_URL"))
-    url = _normalize(base_url or _OPENAI_URL, "openai", allow_http)
+    base_url = _base_url(options, account, environ.get("OPENAI_BASE_URL") or _OPENAI_URL)
+    url = _normalize(base_url, "openai", allow_http)
     key = _given_key(options, account) or _variable_key("OPENAI_API_KEY", environ)
     if key is None:
         raise MissingKeyError(
@@ -124,8 +124,8 @@ def _openai(
 def _claude(
     account: Account, options: CallOptions, environ: Mapping[str, str], allow_http: bool
 ) -> Target:
-    base_url = _first(options.base_url, account.base_url, environ.get("ANTHROPIC_BASE_URL"))
-    url = _normalize(base_url or _CLAUDE_URL, "claude", allow_http)
+    base_url = _base_url(options, account, environ.get("ANTHROPIC_BASE_URL") or _CLAUDE_URL)
+    url = _normalize(base_url, "claude", allow_http)
     key = _given_key(options, account) or _variable_key("ANTHROPIC_API_KEY", environ)
     token = None if key else _variable_key("ANTHROPIC_AUTH_TOKEN", environ)
     if key is None and token is None:
@@ -141,6 +141,12 @@ def _claude(
         return Target(dialect=dialect, base_url=url, auth=dialect.headers(key, bearer=False))
     assert token is not None
     return Target(dialect=dialect, base_url=url, auth=dialect.headers(token, bearer=True))
+
+
+def _base_url(options: CallOptions, account: Account, otherwise: str) -> str:
+    given = options.base_url if options.base_url is not None else account.base_url
+    # An empty one that was given is a slip, and must not send the prompts to the vendor.
+    return otherwise if given is None else given
 
 
 def _first(*values: str | None) -> str | None:

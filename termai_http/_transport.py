@@ -247,7 +247,7 @@ def _read_beginning(response: requests.Response, limit: int, attempt: Attempt) -
         found.extend(pieces(response, limit))
     except (*FOREIGN, errors.InvalidResponseError):
         response.close()
-        if attempt.call.interrupted is not None or attempt.call.left() <= 0:
+        if attempt.call.interrupted is not None:
             raise
     attempt.widen()
     return b"".join(found)

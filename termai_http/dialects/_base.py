@@ -171,10 +171,11 @@ def decode_object(
         InvalidResponseError: It is none, or holds an error; ``TruncatedResponse`` where it is
             cut short.
     """
+    payload, cut = None, False
     try:
         payload = _json.loads(body)
-    except ValueError:
-        payload = None
+    except ValueError as error:
+        cut = isinstance(error, _json.CutShort)
     if isinstance(payload, dict) and not payload.get("error"):
         return payload
     request = request_texts()
@@ -182,7 +183,7 @@ def decode_object(
     excerpt = _excerpt(body, request)
     if not body.strip():
         raise errors.InvalidResponseError(f"The reply is empty ({kind}).")
-    if payload is None and body.lstrip()[:1] == b"{" and body.rstrip()[-1:] != b"}":
+    if cut:
         raise errors.TruncatedResponse("The reply is JSON cut short.", body=excerpt)
     if isinstance(payload, dict):
         message, code = _error_words(payload)

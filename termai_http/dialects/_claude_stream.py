@@ -206,7 +206,7 @@ def _known(block: Assembled, pieces: _Pieces) -> _Pieces:
 def _built(block: Assembled) -> dict[str, Any]:
     built = block.built()
     partial = built.pop("partial_json", None)
-    if partial:
+    if isinstance(partial, str) and partial:
         try:
             built["input"] = _json.loads(partial.encode())
         except ValueError:

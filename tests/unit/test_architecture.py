@@ -44,6 +44,8 @@ LEVELS = {
     "_retry": 8,
     "_policy": 9,
     "_slots": 7,
+    "_answer": 7,
+    "_socket": 7,
     "_connection": 8,
     "_environment": 8,
     "_tls": 8,
@@ -78,7 +80,10 @@ LEVELS = {
 }
 FOREIGN = {
     "requests": {"_environment", "_tls", "_mapping", "_session", "_transport"},
-    "urllib3": {"_policy", "_tls", "_body", "_connection", "_mapping", "_pool", "_transport"},
+    "urllib3": {
+        *("_policy", "_tls", "_answer", "_body", "_connection", "_mapping", "_pool", "_socket"),
+        "_transport",
+    },
     "backoff": {"_retry", "_policy"},
     "asyncio": set(),
 }

@@ -1,0 +1,170 @@
+"""Answers as they come from a socket: bounded in time and size, their framing free of doubt."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import re
+import socket
+from typing import TYPE_CHECKING, Any, cast
+
+from ._call import Attempt, active
+
+if TYPE_CHECKING:
+    from urllib3.response import HTTPResponse
+
+__all__ = ["Answer", "BadFraming", "TooLong", "check_length"]
+
+_MOST_INTERIM = 10
+_LONGEST_LINE = 65536
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}[ \t]*(?:;[^\n]*)?\r?\n")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_PROTOCOL = b"HTTP/1."
+# A whole head, interim answers included. Stricter than http.client, to which "+2_00" is a status,
+# and than the parser of e-mails behind it, which loses all lines after one that is none and ends
+# one at a bare CR. No two alternatives begin alike, so it takes one pass.
+_HEAD = re.compile(
+    rb"(?:HTTP/1\.[0-9] [0-9]{3}(?: [^\0\r\n]*)?\r?\n"
+    rb"(?:[!-9;-~]+:[^\0\r\n]*\r?\n(?:[ \t][^\0\r\n]*\r?\n)*)*\r?\n)+"
+)
+
+
+class BadFraming(http.client.HTTPException):
+    """An answer whose status or length cannot be relied on; the text is ours alone."""
+
+
+class TooLong(http.client.HTTPException):
+    """A header block larger than the client's limits; the text is ours alone."""
+
+
+class _BoundReader(io.RawIOBase):
+    """Reads a socket, giving each read no more time than its attempt has left."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, attempt: Attempt) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._attempt = attempt
+        self.head = bytearray()
+        self.dry = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self.dry:
+            return 0
+        attempt = self._attempt
+        in_head = attempt.phase != "body"
+        if in_head and len(self.head) > attempt.limits.headers:
+            raise _too_long(attempt)
+        self._sock.settimeout(attempt.read_budget())
+        size = self._raw.readinto(buffer)
+        if size:
+            attempt.received += size
+            if in_head:
+                self.head += memoryview(buffer)[:size]
+        return cast("int | None", size)
+
+    def close(self) -> None:
+        if not self.closed:
+            try:
+                self._raw.close()
+            finally:
+                super().close()
+
+
+def _too_long(attempt: Attempt) -> TooLong:
+    return TooLong(f"its header block is larger than {attempt.limits.headers} bytes")
+
+
+class Answer(http.client.HTTPResponse):
+    """A response whose every read keeps the deadline, and whose framing leaves no doubt."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self._interim = 0
+        self._attempt = attempt = active.attempt
+        if attempt is not None:
+            self._bound = _BoundReader(self.fp.detach(), sock, attempt)
+            self.fp = io.BufferedReader(self._bound)
+
+    def _read_status(self) -> tuple[str, int, str]:
+        attempt = self._attempt
+        try:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+        except http.client.BadStatusLine:
+            if attempt is not None and b"\n" not in self._bound.head:
+                self._check_cut(self._bound.head)
+            raise
+        if 100 <= status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self._interim += 1
+            if attempt is not None and self._interim > _MOST_INTERIM:
+                raise BadFraming(f"more than {_MOST_INTERIM} interim answers came")
+            # RFC 9110, section 15.2: any interim answer is skipped, and http.client skips this one.
+            status = http.HTTPStatus.CONTINUE
+        return version, status, reason
+
+    def begin(self) -> None:
+        super().begin()
+        if self._attempt is not None:
+            self._check_head(self._attempt)
+
+    def _check_head(self, attempt: Attempt) -> None:
+        head = self._bound.head
+        if buffered := self._buffered():
+            del head[-buffered:]
+        if len(head) > attempt.limits.headers:
+            raise _too_long(attempt)
+        if not _HEAD.fullmatch(head):
+            self._check_cut(head)
+            raise BadFraming("a line of its head is none")
+        if not 200 <= self.status <= 599:
+            raise BadFraming(f"its status, {self.status}, is none of a final answer")
+
+    def _check_cut(self, head: bytearray) -> None:
+        """Tell an answer that ended within its head from one that is no HTTP."""
+        begun = head.startswith(_PROTOCOL) or _PROTOCOL.startswith(head)
+        if begun and not head.endswith((b"\n\r\n", b"\n\n")):
+            raise http.client.RemoteDisconnected("the answer ended within its head")
+
+    def _read_next_chunk_size(self) -> int:
+        line = self.fp.readline(_LONGEST_LINE + 1)
+        if len(line) > _LONGEST_LINE:
+            raise http.client.LineTooLong("chunk size")
+        # http.client leaves it to int(), to which "-5" and "1_0" are sizes.
+        if not _CHUNK_SIZE.fullmatch(line):
+            raise ValueError("no chunk size")
+        return int(line.split(b";", 1)[0], 16)
+
+    def _buffered(self) -> int:
+        """Return the bytes that came and were not read, without reading the socket."""
+        self._bound.dry = True
+        try:
+            return len(self.fp.peek())
+        finally:
+            self._bound.dry = False
+
+    def _close_conn(self) -> None:
+        if self._attempt is not None and not self._attempt.spoiled and self._buffered():
+            # What came beside the answer must not become the answer to the next request.
+            self._attempt.spoiled = True
+        super()._close_conn()  # type: ignore[misc]
+        # An idle connection remembers its last answer, which must not keep the call alive.
+        self._attempt = None
+
+
+def check_length(response: HTTPResponse, attempt: Attempt) -> None:
+    """Refuse an answer whose length is in doubt (RFC 9112, section 6.3)."""
+    length = response.headers.get("content-length")
+    # Several fields come joined, and are none then, equal ones too.
+    if length is not None and not _LENGTH.fullmatch(length.strip(" \t")):
+        response.close()
+        raise BadFraming("its Content-Length is none")
+    coding = response.headers.get("transfer-encoding")
+    if coding is not None:
+        if coding.lower() != "chunked":
+            response.close()
+            raise BadFraming("its Transfer-Encoding is not chunked")
+        # Both at once may be an attempt at smuggling, and HTTP/1.0 knows no chunks.
+        if length is not None or response.version < 11:
+            attempt.spoiled = True

@@ -1,0 +1,103 @@
+"""Sockets: opened to the first address that answers, within one budget, with probes set."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any, cast
+
+from urllib3.connection import HTTPConnection
+from urllib3.util import connection as urllib3_connection
+from urllib3.util.wait import wait_for_write
+
+from ._call import Attempt
+
+__all__ = ["open_socket", "socket_options"]
+
+_LOOK_UP = 0.1
+_LEAST_ADDRESS_SECONDS = 2.0
+_UNACKNOWLEDGED_MS = 30_000
+_UNDER_WAY = {
+    getattr(errno, name)
+    for name in ("EINPROGRESS", "EWOULDBLOCK", "EALREADY", "WSAEWOULDBLOCK")
+    if hasattr(errno, name)
+}
+
+
+def socket_options() -> list[tuple[int, int, int]]:
+    """Return the options of every socket: no Nagle, and probes that notice a dead path.
+
+    A NAT forgets an idle connection without a word. Probes (after 60 s, every 60 s, 5 times) keep
+    it known, or end the wait for it; where the system can, a request that nobody acknowledges for
+    30 s ends too, early enough for another attempt.
+    """
+    options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    values = (
+        *(("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)),
+        ("TCP_USER_TIMEOUT", _UNACKNOWLEDGED_MS),
+    )
+    for name, value in values:
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return cast("list[tuple[int, int, int]]", options)
+
+
+def open_socket(conn: HTTPConnection, attempt: Attempt) -> socket.socket:
+    """Connect to the first address that answers, all of them within one budget."""
+    attempt.budget()
+    host = conn._dns_host.strip("[]")
+    family = urllib3_connection.allowed_gai_family()
+    try:
+        found = socket.getaddrinfo(host, conn.port, family, socket.SOCK_STREAM)
+    except socket.gaierror:
+        # Without a descriptor left the resolver knows no host; the cause shall be named.
+        socket.socket().close()
+        raise
+    failure: OSError | None = None
+    for index, (kin, kind, proto, _, address) in enumerate(found):
+        left = attempt.budget()
+        share = max(left / (len(found) - index), _LEAST_ADDRESS_SECONDS)
+        try:
+            return _connected(conn, attempt, (kin, kind, proto), address, min(share, left))
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
+            failure = error
+    attempt.budget()
+    raise failure or OSError("the name has no address")
+
+
+def _connected(
+    conn: HTTPConnection, attempt: Attempt, kind: tuple[int, int, int], address: Any, seconds: float
+) -> socket.socket:
+    sock = socket.socket(*kind)
+    try:
+        # urllib3 gives a connection through a proxy none, which leaves Nagle on.
+        for option in conn.socket_options or socket_options():
+            sock.setsockopt(*option)
+        if conn.source_address:
+            sock.bind(conn.source_address)
+        attempt.call.hold(sock)
+        _wait_connected(sock, attempt, address, seconds)
+        sock.settimeout(attempt.budget())
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _wait_connected(sock: socket.socket, attempt: Attempt, address: Any, seconds: float) -> None:
+    clock = attempt.call.clock
+    end = clock.monotonic() + seconds
+    sock.setblocking(False)
+    code = sock.connect_ex(address)
+    while code in _UNDER_WAY:
+        left = min(attempt.budget(), end - clock.monotonic())
+        if left <= 0:
+            raise TimeoutError("the address did not answer")
+        # Looked up from now and then: not every system wakes a connecting socket on its shutdown.
+        if wait_for_write(sock, min(left, _LOOK_UP)):
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
