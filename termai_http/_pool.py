@@ -7,7 +7,7 @@ import queue
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import attrs
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -198,22 +198,24 @@ class _PoolMixin(HTTPConnectionPool):
             attempt, lease = None, Lease(self._slots, None)
             holder = LeaseHolder(lease)
         self._slots.acquire(lease)
+        conn: Any = None
         try:
             conn = self._take_idle(attempt) if lease.pooled else None
             if conn is None:
-                conn = cast("HTTPConnection", self._new_conn())
+                conn = self._new_conn()
             else:
                 lease.connected = True
                 self._slots.count_reused()
                 if attempt is not None:
                     attempt.reused = True
+            conn.lease, conn.holder = lease, holder
+            if attempt is not None:
+                self._slots.out[lease.number] = conn
         except BaseException:
+            if conn is not None:
+                conn.close()
             lease.end(kept=False)
             raise
-        conn.lease = lease  # type: ignore[attr-defined]
-        conn.holder = holder  # type: ignore[attr-defined]
-        if attempt is not None:
-            self._slots.out[lease.number] = conn
         return conn
 
     def _take_idle(self, attempt: Attempt | None) -> HTTPConnection | None:
@@ -242,9 +244,14 @@ class _PoolMixin(HTTPConnectionPool):
             keep = lease.pooled and (
                 attempt is None or (attempt.call.let_go() and not attempt.spoiled)
             )
-        if keep:
-            self.idle.put(conn)
-        else:
+        try:
+            if keep:
+                self.idle.put(conn)
+        except BaseException:
+            # Should it be among the idle ones already, it is passed over there.
+            conn.close()
+            raise
+        if not keep:
             conn.close()
         if lease is not None:
             lease.end(kept=keep)
