@@ -92,9 +92,10 @@ class Answer(http.client.HTTPResponse):
         attempt = self._attempt
         try:
             version, status, reason = super()._read_status()  # type: ignore[misc]
-        except http.client.BadStatusLine:
-            if attempt is not None and b"\n" not in self._bound.head:
-                self._check_cut(self._bound.head)
+        except http.client.BadStatusLine as error:
+            line = error.line.encode("latin-1")
+            if attempt is not None and not line.endswith(b"\n"):
+                self._check_cut(line)
             raise
         if 100 <= status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS:
             self._interim += 1
@@ -121,7 +122,7 @@ class Answer(http.client.HTTPResponse):
         if not 200 <= self.status <= 599:
             raise BadFraming(f"its status, {self.status}, is none of a final answer")
 
-    def _check_cut(self, head: bytearray) -> None:
+    def _check_cut(self, head: bytes | bytearray) -> None:
         """Tell an answer that ended within its head from one that is no HTTP."""
         begun = head.startswith(_PROTOCOL) or _PROTOCOL.startswith(head)
         if begun and not head.endswith((b"\n\r\n", b"\n\n")):

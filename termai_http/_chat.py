@@ -16,7 +16,7 @@ from ._secrets import request_texts
 from ._stream import EventSource, Stream, not_a_stream
 from ._target import Account, Target, resolve
 from .dialects._base import Decoded, decode_object, request_id, status_error
-from .errors import InvalidRequestError, TermaiHttpError
+from .errors import APIStatusError, InvalidRequestError, TermaiHttpError
 from .models import ChatRequest, ChatResponse, as_messages
 
 if TYPE_CHECKING:
@@ -118,10 +118,9 @@ def _begin_stream(
     kind = headers.get("content-type", "")
     # A page or a plain object parses to no event at all: say what it is.
     foreign = kind.startswith(("application/json", "text/html"))
-    first = not_a_stream(kind) if foreign else source.next() or not_a_stream("empty")
-    if isinstance(first, TermaiHttpError):
+    if failure := not_a_stream(kind) if foreign else source.begin():
         answer.close()
-        return _of_answer(first, status, headers)
+        return _of_answer(failure, status, headers)
 
     def finish(stream: Stream, error: TermaiHttpError | None) -> None:
         outcome = Outcome(value=stream.response, error=error, response=answer.response)
@@ -135,14 +134,15 @@ def _begin_stream(
     def reply(decoded: Decoded) -> ChatResponse:
         return _reply(decoded, target, call, status, headers)
 
-    return Stream(source, first, call, finish, forget, reply)
+    return Stream(source, call, finish, forget, reply)
 
 
 def _of_answer(error: TermaiHttpError, status: int, headers: Mapping[str, str]) -> TermaiHttpError:
     """Describe an error that stands for a success."""
     error.status_code = error.status_code or status
     error.request_id = error.request_id or request_id(headers)
-    error.maybe_billed = True
+    # A refusal within a stream is one all the same.
+    error.maybe_billed = error.maybe_billed or not isinstance(error, APIStatusError)
     return error.with_traceback(None)
 
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from .config import Limits
     from .dialects._base import Decoded, StreamDecoder
 
-__all__ = ["EventSource", "Stream"]
+__all__ = ["EventSource", "Stream", "not_a_stream"]
+
+_PARTS = frozenset({"thinking", "tool_call", "finish"})
 
 
 class EventSource:
@@ -42,32 +44,58 @@ class EventSource:
         self._decoder = decoder
         self._parser = EventParser(most_line=limits.stream_line, most_event=limits.stream_event)
         self._ready: deque[StreamEvent] = deque()
+        self._failure: TermaiHttpError | None = None
+        self._at_end = False
+
+    def begin(self) -> TermaiHttpError | None:
+        """Read up to the first event that is a part of the reply; nothing is lost by asking again.
+
+        Returns:
+            None where the reply begins, or the error in its place.
+        """
+        while not any(_commits(event) for event in self._ready):
+            if self._failure is not None:
+                return self._failure
+            if self._at_end:
+                return not_a_stream("empty")
+            self._read()
+        return None
 
     def next(self) -> StreamEvent | TermaiHttpError | None:
-        """Return the next event, None at a good end, or the error in their place."""
-        while not self._ready:
-            if self._decoder.ended:
-                self.body.drain()
-                return None
-            piece = self.body.read()
-            if isinstance(piece, TermaiHttpError):
-                return piece
-            failure = self._take(self._parser.feed, piece) if piece else self._end()
-            if failure is not None:
-                self.body.close()
-                return failure
-            if not piece and not self._ready:
-                return None
-        return self._ready.popleft()
+        """Return the next event, None at a good end, or the error in their place.
+
+        What came before an error comes out before it, however the bytes were cut.
+        """
+        while not self._ready and self._failure is None and not self._at_end:
+            self._read()
+        return self._ready.popleft() if self._ready else self._failure
+
+    def _read(self) -> None:
+        if self._decoder.ended:
+            self.body.drain()
+            self._at_end = True
+            return
+        piece = self.body.read()
+        if isinstance(piece, TermaiHttpError):
+            self._failure = piece
+        elif piece:
+            self._failure = self._take(self._parser.feed, piece)
+        else:
+            self._at_end = True
+            self._failure = self._end()
+        if self._failure is not None:
+            self.body.close()
 
     def _end(self) -> TermaiHttpError | None:
         """Judge the end of the body: without the dialect's own end the reply may be half of one."""
         if self._decoder.complete:
             return None
         failure = self._take(lambda _: self._parser.finish(), b"")
-        if failure is not None or self._decoder.complete:
+        if self._decoder.complete:
             return failure
-        return TruncatedResponse("The stream ended before its end mark.", phase="body")
+        if failure is None or isinstance(failure, InvalidResponseError):
+            return TruncatedResponse("The stream ended before its end mark.", phase="body")
+        return failure
 
     def _take(
         self, parse: Callable[[bytes], list[ServerEvent]], piece: bytes
@@ -76,13 +104,17 @@ class EventSource:
             for event in parse(piece):
                 self._ready.extend(self._decoder.feed(event))
         except TermaiHttpError as error:
-            # What came with it, and before it, still counts.
             return error.with_traceback(None)
         return None
 
     def decoded(self) -> Decoded:
         """Return the reply as far as it came."""
         return self._decoder.result()
+
+
+def _commits(event: StreamEvent) -> bool:
+    """Tell whether an event is a part of the reply, after which nothing is repeated."""
+    return event.type in _PARTS or (event.type == "text" and bool(event.text))
 
 
 class Stream:
@@ -95,20 +127,18 @@ class Stream:
     Attributes:
         text: The text so far.
         response: The whole reply as a ``ChatResponse``; None before the end.
-        time_to_first_token: Seconds from the call's entry to its first event.
+        time_to_first_token: Seconds from the call's entry to the first part of the reply.
     """
 
     def __init__(
         self,
         source: EventSource,
-        first: StreamEvent,
         call: Call,
         finish: Callable[[Stream, TermaiHttpError | None], None],
         forget: Callable[[Stream], None],
         reply: Callable[[Decoded], ChatResponse],
     ) -> None:
         self._source = source
-        self._first: StreamEvent | None = first
         self._call = call
         self._finish = finish
         self._forget = forget
@@ -157,14 +187,11 @@ class Stream:
     def _next(self) -> StreamEvent | None:
         if not self._open:
             return None
-        event: StreamEvent | TermaiHttpError | None
-        event, self._first = self._first, None
-        if event is None:
-            try:
-                event = self._source.next()
-            except BaseException:
-                self.close()
-                raise
+        try:
+            event = self._source.next()
+        except BaseException:
+            self.close()
+            raise
         if isinstance(event, StreamEvent):
             if event.type == "text":
                 self._pieces.append(event.text)

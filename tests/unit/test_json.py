@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from termai_http import InvalidRequestError
-from termai_http._json import dumps, loads
+from termai_http._json import CutShort, dumps, loads
 
 LOOP: dict[str, Any] = {}
 LOOP["self"] = [LOOP]
@@ -48,7 +48,10 @@ def test_a_body_is_compact_utf8() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"NaN", b"[Infinity]", b"\xff", b"{} {}", b"[" * 100_000, b"9" * 5000, b"\xef\xbb"],
+    [
+        *(b"", b"{", b"NaN", b"[Infinity]", b"\xff", b"{} {}", b"[" * 100_000, b"9" * 5000),
+        *(b"\xef\xbb", b"[1e999]", b"[-1E+999]", b"9" * 400 + b".5", b"{\0}", b"[1]\xc3"),
+    ],
 )
 def test_what_is_no_json_is_a_value_error(data: bytes) -> None:
     """Every way to be wrong is one kind of error."""
@@ -59,3 +62,47 @@ def test_what_is_no_json_is_a_value_error(data: bytes) -> None:
 def test_a_byte_order_mark_is_no_harm() -> None:
     """A BOM in front is dropped."""
     assert loads(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+
+def test_large_and_small_numbers_are_read() -> None:
+    """What a float can hold is a float; what is too small to tell from 0 is 0."""
+    assert loads(b"[1e308, -1.5e-3, 1e-999, 0.1, 12345678901234567890]") == (
+        [1e308, -0.0015, 0.0, 0.1, 12345678901234567890]
+    )
+
+
+WHOLE = '{"a": "x\\"}\\\\ \\ud83c\\udf89 🎉é", "b": [true, false, null, -1.5e+10, 0.25, {}, []]}'
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_json_that_was_cut_is_told_from_what_is_none(mark: bytes) -> None:
+    """Whatever byte the end is missing from, in a character, an escape or a number too."""
+    data = mark + WHOLE.encode()
+    loads(data)
+    for end in range(len(data)):
+        with pytest.raises(CutShort):
+            loads(data[:end])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(
+            b"{]",
+            b'{"a": 1} x',
+            b"OK",
+            b"<html>",
+            b"{'a'",
+            b'{"a": [1}',
+            b'{"a": nil',
+            b'{"a": 1.x',
+        ),
+        *(b'{"a": "\n', b'{"a": "\\uZZ"', b'{"a" 1', b"{1", b"nope", b'{"a": NaN', b"[" * 100_000),
+        *(b"OK \xc3", b"[1] \xc3", b"\xff{", b'{"a": "\xff', '{"a": 1'.encode("utf-16")),
+    ],
+)
+def test_what_is_none_is_not_called_cut(data: bytes) -> None:
+    """No end that could still come would make JSON of it."""
+    with pytest.raises(ValueError, match=r".") as caught:
+        loads(data)
+    assert not isinstance(caught.value, CutShort)
