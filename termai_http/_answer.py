@@ -80,6 +80,9 @@ def _too_long(attempt: Attempt) -> TooLong:
 class Answer(http.client.HTTPResponse):
     """A response whose every read keeps the deadline, and whose framing leaves no doubt."""
 
+    # What is half made, since no reader could be had, is finalized too.
+    fp: Any = None
+
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self._interim = 0
@@ -93,7 +96,7 @@ class Answer(http.client.HTTPResponse):
         try:
             version, status, reason = super()._read_status()  # type: ignore[misc]
         except http.client.BadStatusLine as error:
-            line = error.line.encode("latin-1")
+            line = str(getattr(error, "line", "")).encode("latin-1")
             if attempt is not None and not line.endswith(b"\n"):
                 self._check_cut(line)
             raise

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _LONGEST_WAIT = 1e8
+_LONGEST_NAP = 1.0
 
 
 class Waker:
@@ -290,7 +291,7 @@ class CallsInFlight:
         """Forget a call that ended."""
         self._calls.pop(call.number, None)
         drained = self._drained
-        if drained is not None and not self._calls:
+        if drained is not None and not len(self):
             drained.set()
 
     def all(self) -> list[Call]:
@@ -314,11 +315,14 @@ class CallsInFlight:
 
     def drain(self, seconds: float, clock: Clock) -> bool:
         """Wait until none runs, at most so long; True where none does."""
-        self._drained = drained = Waker()
-        if not len(self):
-            return True
-        clock.wait(drained, seconds)
-        return not len(self)
+        end = clock.monotonic() + seconds
+        while True:
+            self._drained = drained = Waker()
+            left = end - clock.monotonic()
+            if not len(self) or left <= 0:
+                return not len(self)
+            # A nap at a time: one that an interrupt tore away does not say that it left.
+            clock.wait(drained, min(left, _LONGEST_NAP))
 
 
 class CancelToken:

@@ -74,7 +74,7 @@ def loads(data: bytes) -> Any:
 
 
 def _is_cut(error: json.JSONDecodeError) -> bool:
-    rest = error.doc[error.pos :].strip()
+    rest = error.doc[error.pos :]
     if error.msg.startswith("Invalid \\u"):
         return len(rest) < _ESCAPE and '"' not in rest
     return (
