@@ -101,13 +101,18 @@ class Call:
     )
 
     def __init__(
-        self, timeout: float, clock: Clock, provider: str | None = None, model: str | None = None
+        self,
+        timeout: float,
+        clock: Clock,
+        provider: str | None = None,
+        model: str | None = None,
+        started: float | None = None,
     ) -> None:
         self.number = next(_numbers)
         self.clock = clock
         self.provider = provider
         self.model = model
-        self.started = clock.monotonic()
+        self.started = clock.monotonic() if started is None else started
         self.end = self.started + min(timeout, _LONGEST_WAIT)
         self.attempts = 0
         self.causes: tuple[str, ...] = ()

@@ -54,9 +54,10 @@ def send_chat(
 
     The error carries no traceback of this package's frames, which hold key and prompt.
     """
+    started = core.clock.monotonic()
     try:
         target, body = _prepare(core, account, request, options)
-        job = _job(target, body, options)
+        job = _job(target, body, options, started)
     except TermaiHttpError as error:
         return _refused(error, account)
 
@@ -74,10 +75,11 @@ def open_stream(
 
     What fails before the first event is tried again here; after it, nothing is.
     """
+    started = core.clock.monotonic()
     try:
         target, body = _prepare(core, account, request, options)
         _ask_to_stream(target, body)
-        job = _job(target, body, options, streaming=True)
+        job = _job(target, body, options, started, streaming=True)
     except TermaiHttpError as error:
         return _refused(error, account)
 
@@ -169,7 +171,12 @@ def _body(
 
 
 def _job(
-    target: Target, body: dict[str, Any], options: CallOptions, *, streaming: bool = False
+    target: Target,
+    body: dict[str, Any],
+    options: CallOptions,
+    started: float,
+    *,
+    streaming: bool = False,
 ) -> Job:
     if options.cancel is not None and not isinstance(options.cancel, CancelToken):
         raise InvalidRequestError(
@@ -188,6 +195,7 @@ def _job(
         timeout=options.timeout,
         retry=options.retry,
         cancel=options.cancel,
+        started=started,
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import os
 import socket
+import ssl
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
@@ -23,8 +25,6 @@ from ._slots import Lease, LeaseHolder
 from ._socket import open_socket
 
 if TYPE_CHECKING:
-    import ssl
-
     from urllib3.response import HTTPResponse
 
 __all__ = [
@@ -107,7 +107,12 @@ class Connection(HTTPConnection):
                 # TLS within TLS is no socket that can be shut down, but has one.
                 attempt.call.hold(getattr(self.sock, "socket", self.sock))
             self.sock.settimeout(attempt.budget())
-        super().send(data)
+        try:
+            super().send(data)
+        except ssl.SSLEOFError as error:
+            # As without TLS: a server may answer and close before it has read all of a body, and
+            # urllib3 then reads that answer.
+            raise BrokenPipeError(errno.EPIPE, "the server reads no more") from error
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 has it
         attempt = active.attempt
@@ -160,9 +165,3 @@ class PlainConnection(Connection):
 
 class TLSConnection(Connection, HTTPSConnection):
     """A connection with TLS."""
-
-    def _connect_tls_proxy(self, hostname: str, sock: socket.socket) -> ssl.SSLSocket:
-        # urllib3's own context has other CAs, obeys SSLKEYLOGFILE, and keeps no deadline.
-        config = cast("Any", self.proxy_config)
-        self.proxy_config = config._replace(ssl_context=config.ssl_context or self.ssl_context)
-        return super()._connect_tls_proxy(hostname, sock)

@@ -43,6 +43,7 @@ class Job:
         timeout: Seconds for the whole call; None means the client's.
         retry: Its own policy; None means the client's.
         cancel: A ``CancelToken``.
+        started: Monotonic instant of the call's entry; None means when it is run.
     """
 
     method: str = "POST"
@@ -55,6 +56,7 @@ class Job:
     timeout: float | None = None
     retry: RetryConfig | None = None
     cancel: CancelToken | None = None
+    started: float | None = None
 
 
 class Core:
@@ -201,7 +203,7 @@ class Core:
 
     def _new_call(self, job: Job, timeout: float) -> Call:
         seconds = timeout if job.timeout is None else job.timeout
-        return Call(seconds, self.clock, job.provider, job.model)
+        return Call(seconds, self.clock, job.provider, job.model, job.started)
 
     def _enter(
         self,

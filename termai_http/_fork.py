@@ -38,9 +38,10 @@ def take_part(forkable: Forkable) -> None:
 
 
 def _before() -> None:
-    _before_fork.swept = sweeper.stop()
+    # First of all: an interrupt may end this at any instant.
     taken: list[Any] = []
-    _before_fork.taken = taken
+    _before_fork.taken, _before_fork.swept = taken, False
+    _before_fork.swept = sweeper.stop(_LOCK_SECONDS)
     for forkable in _everybody():
         for lock in forkable.locks():
             _take(lock, taken)

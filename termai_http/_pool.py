@@ -93,10 +93,13 @@ class _IdleConnections:
         with self._slots.lock:
             closing = [conn for conn, _ in self._waiting]
             self._waiting.clear()
+            self._slots.leave_evictions(len(closing))
         self._close(closing)
 
     def evict(self, conn: HTTPConnection) -> None:
-        self._close([conn])
+        """Close one that was taken and is of no use."""
+        self._slots.leave_evictions(1)
+        conn.close()
 
     def abandon(self) -> None:
         """Close all, from a finalizer or in a forked child: the lock may be held."""
@@ -110,7 +113,9 @@ class _IdleConnections:
     def _remove_expired(self) -> list[HTTPConnection]:
         now = self._clock.monotonic()
         with self._slots.lock:
-            return list(self._expired(now))
+            expired = list(self._expired(now))
+            self._slots.leave_evictions(len(expired))
+        return expired
 
     def _expired(self, now: float) -> Iterator[HTTPConnection]:
         while self._waiting:
@@ -128,10 +133,10 @@ class _IdleConnections:
                     if item in self._waiting:
                         self._waiting.remove(item)
                         removed.append(item[0])
+                self._slots.leave_evictions(len(removed))
         return removed
 
     def _close(self, closing: list[HTTPConnection]) -> None:
-        number = len(closing)
         try:
             while closing:
                 closing.pop().close()
@@ -139,8 +144,6 @@ class _IdleConnections:
             # An interrupt must not leave the others to the collector.
             for conn in closing:
                 conn.close()
-            if number:
-                self._slots.count_evicted(number)
 
 
 def _has_unread(sock: Any) -> bool:

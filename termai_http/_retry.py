@@ -127,6 +127,9 @@ def classify(
         return Kind.STALE
     if isinstance(error, (errors.TLSError, errors.ResourceError)):
         return Kind.FINAL
+    if isinstance(error, errors.ProxyError) and 400 <= (error.status_code or 0) <= 499:
+        # It refuses us, and asking again may lock an account there.
+        return Kind.FINAL
     if isinstance(error, (errors.APIConnectionError, errors.ConnectTimeout)):
         return Kind.AMBIGUOUS if attempt.sent else Kind.NOT_SENT
     return Kind.FINAL

@@ -107,6 +107,9 @@ class PooledAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
         """Return a proxy's manager, with pools of our own (SOCKS keeps the stock ones)."""
+        if proxy.lower().startswith("https"):
+            # urllib3's own context has other CAs, obeys SSLKEYLOGFILE, and keeps no deadline.
+            proxy_kwargs.setdefault("proxy_ssl_context", self._context())
         manager = super().proxy_manager_for(proxy, **proxy_kwargs)
         if not proxy.lower().startswith("socks"):
             manager.pool_classes_by_scheme = self._classes

@@ -268,7 +268,7 @@ class Slots:
             return
 
     def leave_evictions(self, number: int) -> None:
-        """Let the next who looks count idle connections that a finalizer closed."""
+        """Let the next who looks count idle connections that are closed; needs no lock."""
         self._evictions.append(number)
 
     def _read_notes(self) -> None:
@@ -311,11 +311,6 @@ class Slots:
         """Count an idle connection that was taken."""
         with self.lock:
             self._reused += 1
-
-    def count_evicted(self, number: int) -> None:
-        """Count connections that were closed while idle."""
-        with self.lock:
-            self._evicted += number
 
     def figures(self) -> PoolFigures:
         """Return a consistent snapshot."""

@@ -75,15 +75,22 @@ class Sweeper:
             else:
                 self._waker.set()
 
-    def stop(self) -> bool:
+    def stop(self, patience: float = -1) -> bool:
         """End the thread and wait for its end; the next idle connection begins another.
+
+        Args:
+            patience: Seconds to wait for the lock at most; below 0 for as long as it takes.
 
         Returns:
             Whether it ran.
         """
-        with self._lock:
+        if not self._lock.acquire(timeout=patience):
+            return False
+        try:
             thread, self._stopped = self._thread, True
             self._waker.set()
+        finally:
+            self._lock.release()
         if thread is None or thread is threading.current_thread():
             return False
         thread.join(_JOIN_SECONDS)

@@ -224,6 +224,9 @@ class Transport:
         """Refuse what comes later and close the idle connections."""
         self._adapter.closed = True
         self.session.close()
+        if sweeper.running:
+            # It may have nothing left to do, and then ends now and not after its nap.
+            sweeper.watch(0.0)
 
     def locks(self) -> list[Any]:
         """Return the locks that a fork must not catch in other hands."""

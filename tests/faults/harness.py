@@ -34,9 +34,11 @@ __all__ = [
     "RawServer",
     "Row",
     "Seen",
+    "claude_body",
     "closed_port",
     "good_body",
     "good_reply",
+    "reply_to",
     "row",
     "rows",
 ]
@@ -226,7 +228,7 @@ class RawServer:
         self._handler = handler
         self._ended = threading.Event()
         self._lock = threading.Lock()
-        self._socks: list[socket.socket] = []
+        self._peers: list[Peer] = []
         self._threads: list[threading.Thread] = []
         self.connections = 0
         self.requests: list[bytes] = []
@@ -254,8 +256,8 @@ class RawServer:
                 return
             with self._lock:
                 self.connections += 1
-                self._socks.append(sock)
                 peer = Peer(sock, self.connections, self._ended)
+                self._peers.append(peer)
                 thread = threading.Thread(target=self._serve, args=(peer,), daemon=True)
                 self._threads.append(thread)
             thread.start()
@@ -275,7 +277,8 @@ class RawServer:
         self._listener.close()
         self._acceptor.join(10)
         with self._lock:
-            socks, threads = list(self._socks), list(self._threads)
+            # A handler may have put TLS around its socket.
+            socks, threads = [peer.sock for peer in self._peers], list(self._threads)
         for sock in socks:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
@@ -300,6 +303,15 @@ def good_body(text: str = "fine") -> bytes:
     return json.dumps({**whole, "choices": [choice], "usage": usage}).encode()
 
 
+def claude_body(text: str = "fine") -> bytes:
+    """Return the body of a good Claude message."""
+    whole = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-5-5"}
+    content = [{"type": "text", "text": text}]
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    end = {"stop_reason": "end_turn", "stop_sequence": None}
+    return json.dumps({**whole, "content": content, **end, "usage": usage}).encode()
+
+
 def good_reply(text: str = "fine", headers: bytes = b"", body: bytes | None = None) -> bytes:
     """Return a whole good answer; ``headers`` are more lines, each with its CRLF."""
     content = good_body(text) if body is None else body
@@ -309,6 +321,12 @@ def good_reply(text: str = "fine", headers: bytes = b"", body: bytes | None = No
         + b"Content-Length: %d\r\n\r\n" % len(content)
         + content
     )
+
+
+def reply_to(request: bytes, text: str = "fine", headers: bytes = b"") -> bytes:
+    """Return a whole good answer in the dialect that a request speaks."""
+    body = claude_body if request.startswith(b"POST /v1/messages ") else good_body
+    return good_reply(headers=headers, body=body(text))
 
 
 class Bench:
@@ -323,6 +341,7 @@ class Bench:
         self.ours = driver.ours
         self.seen: list[Seen] = []
         self.flaws: list[str] = []
+        self._secrets = [(KEY, "key"), (PROMPT, "prompt")]
         self._stack = contextlib.ExitStack()
         self._clients: list[Any] = []
 
@@ -368,7 +387,7 @@ class Bench:
             self.flaws.append(str(broken))
 
     def _note_secret(self, text: str, where: str) -> None:
-        for secret, name in ((KEY, "key"), (PROMPT, "prompt")):
+        for secret, name in self._secrets:
             if secret in text:
                 self.flaws.append(f"the {name} stands in {where}")
 
@@ -383,10 +402,18 @@ class Bench:
             self._note_secret(pickle.dumps(error).decode("latin-1"), "the pickled error")
         self._note_secret(_own_frames(error, self.driver.package()), "a traceback with locals")
 
+    def must_show_nothing(self, error: BaseException) -> None:
+        """Check that an exception shows no secret, by itself or in the client's own frames."""
+        self._look_for_secrets(Seen(kind="other", error=error))
+
     def must(self, condition: object, seen_instead: str) -> None:
         """Check a promise."""
         if not condition:
             raise Broken(seen_instead)
+
+    def hide(self, secret: str, name: str) -> None:
+        """Look for one more secret, wherever key and prompt are looked for."""
+        self._secrets.append((secret, name))
 
     def cleanup(self, function: Callable[..., object], *args: Any) -> None:
         """Call something when the row ends."""
@@ -487,19 +514,25 @@ def _settled_descriptors(before: int) -> int:
     return left
 
 
+def _shown(values: dict[str, Any]) -> str:
+    """Show values as a dump of a traceback does; one that is half made cannot be shown."""
+    shown = []
+    for name, value in values.items():
+        with contextlib.suppress(Exception):
+            shown.append(f"{name}={value!r}")
+    return ", ".join(shown)
+
+
 def _own_frames(error: BaseException, package: str) -> str:
     """Show the locals of a library's own frames in a traceback, its causes' included."""
     shown, seen = [], set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        summary = traceback.TracebackException.from_exception(
-            current, capture_locals=True, lookup_lines=False
-        )
         shown += [
-            f"{frame.name}: {frame.locals}"
-            for frame in summary.stack
-            if frame.filename.startswith(package)
+            f"{frame.f_code.co_name}: {_shown(frame.f_locals)}"
+            for frame, _ in traceback.walk_tb(current.__traceback__)
+            if frame.f_code.co_filename.startswith(package)
         ]
         current = current.__cause__ or current.__context__
     return "\n".join(shown)

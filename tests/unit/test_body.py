@@ -10,7 +10,7 @@ import zlib
 import pytest
 import requests
 import urllib3.exceptions
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 from urllib3.response import HTTPResponse
@@ -69,6 +69,7 @@ def test_codings_that_are_read(coding: str | None) -> None:
     assert read_body(answer(sent, coding, size=7), len(BODY)) == BODY
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.binary(max_size=200), min_size=1, max_size=5),
     st.integers(min_value=0, max_value=30),

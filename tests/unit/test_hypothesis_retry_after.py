@@ -6,7 +6,7 @@ import math
 from email.utils import formatdate
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from termai_http import RetryConfig
@@ -41,6 +41,7 @@ def is_a_wait(value: float | None) -> bool:
     return value is None or (math.isfinite(value) and value >= 0)
 
 
+@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {}, optional={"Retry-After": VALUES, "retry-after-ms": VALUES, "x-should-retry": VALUES}
@@ -57,6 +58,7 @@ def test_no_wish_is_too_odd(headers: dict[str, str], now: float) -> None:
     assert wish.should_retry in (True, False, None)
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_a_wait_is_kept_or_refused(text: str) -> None:
     """A gate that hears a wish answers with a wait that is no shorter and ends in time, or none."""
@@ -71,6 +73,7 @@ def test_a_wait_is_kept_or_refused(text: str) -> None:
         assert (wait or 0.0) <= verdict.wait < 60.0
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=10**15))
 def test_seconds_are_read(seconds: int) -> None:
     """Every whole number, with space around it and as a float, is itself."""
@@ -78,6 +81,7 @@ def test_seconds_are_read(seconds: int) -> None:
         assert retry_after(text, NOW) == seconds
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=-(10**9), max_value=10**10))
 def test_dates_are_read(ahead: int) -> None:
     """A date of the standard's form is what is left until it, and 0 once it passed."""

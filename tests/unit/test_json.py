@@ -71,13 +71,14 @@ def test_large_and_small_numbers_are_read() -> None:
     )
 
 
-WHOLE = '{"a": "x\\"}\\\\ \\ud83c\\udf89 🎉é", "b": [true, false, null, -1.5e+10, 0.25, {}, []]}'
+WHOLE = '{ "a" : "x\\"}\\\\\\ud83c\\udf89🎉é", "b": [true, false, null, -1.5e+10, 0.25, {}, [] ] }'
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_json_that_was_cut_is_told_from_what_is_none(mark: bytes) -> None:
+@pytest.mark.parametrize("whole", [WHOLE, WHOLE.replace(" ", "\r\n\t ")])
+def test_json_that_was_cut_is_told_from_what_is_none(whole: str, mark: bytes) -> None:
     """Whatever byte the end is missing from, in a character, an escape or a number too."""
-    data = mark + WHOLE.encode()
+    data = mark + whole.encode()
     loads(data)
     for end in range(len(data)):
         with pytest.raises(CutShort):
