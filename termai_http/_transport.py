@@ -28,6 +28,7 @@ from ._slots import Lease, LeaseHolder, PoolFigures, Slots
 from ._sweeper import sweeper
 from ._tls import make_context
 from .config import HttpClientConfig, RetryConfig
+from .dialects._base import request_id
 
 __all__ = ["Transport"]
 
@@ -142,6 +143,7 @@ class Transport:
         holder = LeaseHolder(lease)
         outer = active.attempt, active.lease
         active.attempt, active.lease = attempt, lease
+        response: requests.Response | None = None
         opened: OpenBody | None = None
         try:
             response = self._send(request, attempt)
@@ -150,11 +152,12 @@ class Transport:
                 return opened
             return self._read(response, attempt)
         except errors.TermaiHttpError as error:
-            return error
+            return _of_answer(error, response, attempt)
         except FOREIGN as error:
-            return map_exception(error, attempt, host)
+            return _of_answer(map_exception(error, attempt, host), response, attempt)
         except _BrokenBody as error:
-            return map_exception(error.__cause__ or error, attempt, host)
+            cause = error.__cause__ or error
+            return _of_answer(map_exception(cause, attempt, host), response, attempt)
         finally:
             # A hook may fail, or put another answer in the place of the real one, and a traceback
             # may keep the real one alive: what was not given back is closed.
@@ -240,6 +243,17 @@ class Transport:
         self._budgets.start_over()
         self._slots.start_over()
         self._adapter.start_over()
+
+
+def _of_answer(
+    error: errors.TermaiHttpError, response: requests.Response | None, attempt: Attempt
+) -> errors.TermaiHttpError:
+    """Say what is known of the answer whose body could not be read."""
+    error.phase = error.phase or attempt.phase
+    if response is not None:
+        error.status_code = error.status_code or response.status_code
+        error.request_id = error.request_id or request_id(response.headers)
+    return error
 
 
 def _read_beginning(response: requests.Response, limit: int, attempt: Attempt) -> bytes:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 import termai_http
 from termai_http import Client, HttpClientConfig, RetryConfig
 from termai_http.testing import Server
+
+# The machines are shared: how long an example takes says nothing.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 _PREFIXES = ("OPENAI_", "ANTHROPIC_", "TERMAI_HTTP_")
 _NAMES = {

@@ -208,10 +208,12 @@ def event_object(event: ServerEvent) -> dict[str, Any] | None:
 
 def no_object_error(event: ServerEvent, request: list[str]) -> errors.InvalidResponseError:
     """Return the error for an event that should be a JSON object and is none."""
-    data = event.data.strip()
     excerpt = _event_excerpt(event, request)
-    if data.startswith("{") and not data.endswith("}"):
-        return errors.TruncatedResponse("An event of the stream is JSON cut short.", body=excerpt)
+    try:
+        _json.loads(event.data.encode())
+    except ValueError as error:
+        if event.data.strip() and isinstance(error, _json.CutShort):
+            return errors.TruncatedResponse("An event of the stream is cut short.", body=excerpt)
     return errors.InvalidResponseError(
         f"An event of the stream is no JSON object: {excerpt or 'it is empty'}", body=excerpt
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,9 @@ class RequestsDriver:
             session.verify = ca_bundle
         if proxies is not None:
             session.proxies = dict(proxies)
+        session.trust_env = config.get("trust_env", True)
+        # A session has no timeouts of its own: whoever wants them keeps them beside it.
+        session.limits = (config.get("connect_timeout"), config.get("read_timeout"))
         return session
 
     def close(self, client: Any) -> None:
@@ -149,8 +153,13 @@ class RequestsDriver:
         headers = {"Authorization": f"Bearer {options.pop('key', KEY)}"}
         if stream:
             body["stream"] = True
+        connect, read = (min(limit or timeout, timeout) for limit in client.limits)
         answer = client.post(
-            f"{url}/v1/chat/completions", json=body, headers=headers, timeout=timeout, stream=stream
+            f"{url}/v1/chat/completions",
+            json=body,
+            headers=headers,
+            timeout=(connect, read),
+            stream=stream,
         )
         answer.raise_for_status()
         return answer
@@ -211,28 +220,41 @@ class OpenAIDriver:
 
     def open(self, *, retries: int = 2, ca_bundle: str | None = None, **config: Any) -> Any:
         """Make a client."""
+        import httpx2
         import openai
 
-        given: dict[str, Any] = {}
-        if ca_bundle is not None or config.get("proxies") or "max_connections" in config:
-            http = importlib.import_module("httpx2")
-            settings: dict[str, Any] = {"verify": ca_bundle or True}
-            if config.get("proxies"):
-                settings["proxy"] = config["proxies"]["https"]
-            if "max_connections" in config:
-                settings["limits"] = http.Limits(max_connections=config["max_connections"])
-            given["http_client"] = openai.DefaultHttpxClient(**settings)
-        return openai.OpenAI(
-            api_key=KEY, base_url="http://127.0.0.1:9/v1", max_retries=retries, **given
-        )
+        settings: dict[str, Any] = {}
+        if ca_bundle is not None:
+            settings["verify"] = ssl.create_default_context(cafile=ca_bundle)
+        if config.get("proxies"):
+            settings["proxy"] = config["proxies"]["https"]
+        if "max_connections" in config:
+            settings["limits"] = httpx2.Limits(max_connections=config["max_connections"])
+        if "trust_env" in config:
+            settings["trust_env"] = config["trust_env"]
+        # It has no setting for these waits; the other clients' are as short.
+        base: Any = importlib.import_module("openai._base_client")
+        base.INITIAL_RETRY_DELAY, base.MAX_RETRY_DELAY = _FAST.base_delay, _FAST.max_delay
+        http = openai.DefaultHttpxClient(**settings) if settings else None
+        client = openai.OpenAI(api_key=KEY, max_retries=retries, http_client=http)
+        client.limits = {
+            name: config[f"{name}_timeout"]
+            for name in ("connect", "read")
+            if config.get(f"{name}_timeout")
+        }
+        return client
 
     def close(self, client: Any) -> None:
         """Close it."""
         client.close()
 
     def _create(self, client: Any, url: str, timeout: float, stream: bool, options: Any) -> Any:
+        import httpx2
+
         used = client.with_options(
-            base_url=f"{url}/v1", timeout=timeout, api_key=options.pop("key", KEY)
+            base_url=f"{url}/v1",
+            timeout=httpx2.Timeout(timeout, **client.limits),
+            api_key=options.pop("key", KEY),
         )
         message = {"role": "user", "content": options.pop("prompt", PROMPT)}
         return used.chat.completions.create(

@@ -464,14 +464,26 @@ class Bench:
         used = client if client is not None else self.client()
         return self._watch(timeout, lambda: self.driver.chat(used, url, timeout, **options))
 
-    def stream(self, url: str, timeout: float, client: Any = None, **options: Any) -> Seen:
-        """Read one stream to its end and tell how it ended, ``text`` being all that came."""
+    def stream(
+        self,
+        url: str,
+        timeout: float,
+        client: Any = None,
+        *,
+        on_piece: Callable[[str], object] = lambda piece: None,
+        **options: Any,
+    ) -> Seen:
+        """Read one stream to its end and tell how it ended, ``text`` being all that came.
+
+        ``on_piece`` is called with each piece when it came.
+        """
         used = client if client is not None else self.client()
         pieces: list[str] = []
 
         def read() -> str:
             for piece in self.driver.stream(used, url, timeout, **options):
                 pieces.append(piece)
+                on_piece(piece)
             return "".join(pieces)
 
         seen = self._watch(timeout, read)
