@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from ._call import CancelToken
     from ._client import Client
     from ._handler import RequestHandler
+    from ._in_flight import CancelToken
     from ._shared import (
         HttpClientManager,
         chat,
@@ -148,7 +148,7 @@ _HOMES = {
     "AuthenticationError": ("errors", "AuthenticationError"),
     "BadRequestError": ("errors", "BadRequestError"),
     "CallCancelled": ("errors", "CallCancelled"),
-    "CancelToken": ("_call", "CancelToken"),
+    "CancelToken": ("_in_flight", "CancelToken"),
     "ChatCompletionRequest": ("models", "ChatRequest"),
     "ChatCompletionResponse": ("models", "ChatResponse"),
     "ChatRequest": ("models", "ChatRequest"),

@@ -1,4 +1,4 @@
-"""One call: its deadline, its attempts, and the ways to end it from another thread."""
+"""One call: its deadline, its attempts, and what an interrupt from another thread reaches."""
 
 from __future__ import annotations
 
@@ -10,26 +10,22 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
-from .errors import APIConnectionError, CallCancelled, TermaiHttpError
+from .errors import APIConnectionError, TermaiHttpError
 
 __all__ = [
     "Attempt",
     "AttemptLimits",
     "Call",
-    "CallsInFlight",
-    "CancelToken",
     "Clock",
     "Waker",
     "active",
 ]
 
 _LONGEST_WAIT = 1e8
-_LONGEST_NAP = 1.0
 
 
 class Waker:
@@ -265,113 +261,41 @@ class Attempt:
         return left if limit is None else min(limit, left)
 
 
+class Bond(Protocol):
+    """What ties a thread to the attempt that it is sending."""
+
+    attempt: Attempt | None
+    over: bool
+
+
 class _Active(threading.local):
-    attempt: Attempt | None = None
-    lease: Any = None
+    """What this thread is sending; nothing inside a raw use of the session.
+
+    Requests and urllib3 pass no context through, and a patched layer between must not matter. Held
+    weakly: where an interrupt tears away the one who was to undo it, nothing stays bound.
+    """
+
+    _bond: weakref.ref[Bond] | None = None
+
+    def bond(self) -> Any:
+        """Return what binds this thread, None where nothing does any more."""
+        bond = self._bond() if self._bond is not None else None
+        return None if bond is None or bond.over else bond
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The attempt that this thread is sending."""
+        bond = self._bond() if self._bond is not None else None
+        return None if bond is None or bond.over else bond.attempt
+
+    def bind(self, bond: Bond) -> weakref.ref[Bond] | None:
+        """Bind this thread; returns what ``restore`` takes."""
+        outer, self._bond = self._bond, weakref.ref(bond)
+        return outer
+
+    def restore(self, outer: weakref.ref[Bond] | None) -> None:
+        """Undo ``bind``."""
+        self._bond = outer
 
 
 active = _Active()
-"""The attempt that this thread is sending, and its lease; None inside a raw use of the session.
-
-Requests and urllib3 pass no context through, and a patched layer between must not matter.
-"""
-
-
-class CallsInFlight:
-    """The calls that run, by number. Without a lock: each step is one step of a dict.
-
-    It holds them weakly, so that a call which an interrupt tore away before it could leave does
-    not count for ever.
-    """
-
-    def __init__(self) -> None:
-        self._calls: dict[int, weakref.ref[Call]] = {}
-        self._drained: Waker | None = None
-
-    def join(self, call: Call) -> None:
-        """Take a call in."""
-        self._calls[call.number] = weakref.ref(call)
-
-    def leave(self, call: Call) -> None:
-        """Forget a call that ended."""
-        self._calls.pop(call.number, None)
-        drained = self._drained
-        if drained is not None and not len(self):
-            drained.set()
-
-    def all(self) -> list[Call]:
-        """Return those that run."""
-        calls = []
-        for number, ref in list(self._calls.items()):
-            call = ref()
-            if call is None:
-                self._calls.pop(number, None)
-            else:
-                calls.append(call)
-        return calls
-
-    def __len__(self) -> int:
-        return len(self.all())
-
-    def interrupt(self, reason: type[TermaiHttpError]) -> None:
-        """End every one that runs."""
-        for call in self.all():
-            call.interrupt(reason)
-
-    def drain(self, seconds: float, clock: Clock) -> bool:
-        """Wait until none runs, at most so long; True where none does."""
-        end = clock.monotonic() + seconds
-        while True:
-            self._drained = drained = Waker()
-            left = end - clock.monotonic()
-            if not len(self) or left <= 0:
-                return not len(self)
-            # A nap at a time: one that an interrupt tore away does not say that it left.
-            clock.wait(drained, min(left, _LONGEST_NAP))
-
-
-class CancelToken:
-    """Ends calls from another thread.
-
-    Give one to any number of calls as ``cancel=``; ``cancel()`` ends all that run, each with
-    ``CallCancelled``, and every later one before it begins. As a context manager it cancels, on
-    leaving, what still runs. Every method is safe from any thread.
-    """
-
-    def __init__(self) -> None:
-        self._calls = CallsInFlight()
-        self._cancelled = False
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether ``cancel()`` was called."""
-        return self._cancelled
-
-    def cancel(self) -> None:
-        """End every call given this token; further calls of this method change nothing.
-
-        Takes no lock, so that a signal handler may call it.
-        """
-        self._cancelled = True
-        self._calls.interrupt(CallCancelled)
-
-    def join(self, call: Call) -> None:
-        """Take a call in; one that comes after ``cancel()`` is interrupted at once."""
-        self._calls.join(call)
-        if self._cancelled:
-            call.interrupt(CallCancelled)
-
-    def leave(self, call: Call) -> None:
-        """Forget a call that ended."""
-        self._calls.leave(call)
-
-    def __enter__(self) -> CancelToken:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()

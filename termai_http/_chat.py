@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from . import _json
 from ._attempts import Outcome
-from ._call import Call, CancelToken
+from ._call import Call
 from ._core import Core, Job
+from ._in_flight import CancelToken
 from ._log import log
 from ._options import CallOptions
 from ._secrets import request_texts

@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ._call import CancelToken, Clock
+from ._call import Clock
 from ._chat import model_or_default, open_stream, send_chat
 from ._core import Core
 from ._frames import hide_locals
+from ._in_flight import CancelToken
 from ._options import CallOptions, check_params
 from ._target import Account, provider_of
 from .config import HttpClientConfig, RetryConfig

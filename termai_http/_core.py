@@ -11,8 +11,9 @@ import attrs
 
 from . import errors, events
 from ._attempts import Outcome, make_attempts
-from ._call import AttemptLimits, Call, CallsInFlight, CancelToken, Clock
+from ._call import AttemptLimits, Call, Clock
 from ._fork import take_part
+from ._in_flight import CallsInFlight, CancelToken
 from ._retry import config_for
 from .config import HttpClientConfig, RetryConfig, pooling_override
 from .metrics import CallRecord, HttpMetrics

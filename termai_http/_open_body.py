@@ -49,7 +49,7 @@ class OpenBody:
 
     def read(self) -> bytes | TermaiHttpError:
         """Return what comes next, ``b""`` at the end, or the error in its place."""
-        outer, active.attempt = active.attempt, self._attempt
+        outer = active.bind(self._holder.lease)
         try:
             return next(self._pieces, b"")
         except TermaiHttpError as error:
@@ -60,7 +60,7 @@ class OpenBody:
             self.close()
             raise
         finally:
-            active.attempt = outer
+            active.restore(outer)
         self.close()
         return failure
 

@@ -195,7 +195,7 @@ class _PoolMixin(HTTPConnectionPool):
     def _get_conn(self, timeout: float | None = None) -> Any:
         if self.pool is None:
             raise ClosedPoolError(self, "Pool is closed.")
-        attempt, lease = active.attempt, active.lease
+        attempt, lease = active.attempt, active.bond()
         holder = None
         if lease is None or lease.held or lease.slots is not self._slots:
             attempt, lease = None, Lease(self._slots, None)

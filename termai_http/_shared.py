@@ -8,11 +8,11 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ._call import CancelToken
 from ._chat import open_stream, send_chat
 from ._client import Client, send_with
 from ._fork import take_part
 from ._frames import hide_locals
+from ._in_flight import CancelToken
 from ._log import log
 from .config import HttpClientConfig, RetryConfig
 from .errors import AlreadyInitializedError

@@ -52,7 +52,7 @@ class Lease:
         holder: Returns its ``LeaseHolder``, None once that is gone.
     """
 
-    __slots__ = ("attempt", "connected", "holder", "number", "over", "slots")
+    __slots__ = ("__weakref__", "attempt", "connected", "holder", "number", "over", "slots")
 
     def __init__(self, slots: Slots, attempt: Attempt | None) -> None:
         self.slots = slots

@@ -100,6 +100,8 @@ class Sweeper:
     def resume(self) -> None:
         """Look again; the thread ends at once where nothing is idle."""
         with self._lock:
+            # One that could not be joined in time goes on.
+            self._stopped = False
             if self._thread is None:
                 self._start(0.0)
 

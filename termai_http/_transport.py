@@ -141,8 +141,7 @@ class Transport:
             return deadline_exceeded(attempt)
         lease = Lease(self._slots, attempt)
         holder = LeaseHolder(lease)
-        outer = active.attempt, active.lease
-        active.attempt, active.lease = attempt, lease
+        outer = active.bind(lease)
         response: requests.Response | None = None
         opened: OpenBody | None = None
         try:
@@ -164,7 +163,7 @@ class Transport:
             if opened is None:
                 lease.abandon()
                 attempt.call.let_go()
-            active.attempt, active.lease = outer
+            active.restore(outer)
 
     def _send(self, request: requests.PreparedRequest, attempt: Attempt) -> requests.Response:
         session = self.session

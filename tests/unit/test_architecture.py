@@ -38,6 +38,7 @@ LEVELS = {
     "dialects.claude_messages": 4,
     "_target": 5,
     "_call": 6,
+    "_in_flight": 7,
     "_sweeper": 7,
     "_fork": 8,
     "_budget": 7,

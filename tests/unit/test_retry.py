@@ -14,9 +14,11 @@ from urllib3.exceptions import ProtocolError as BrokenProtocol
 from urllib3.response import HTTPResponse
 
 from termai_http import HttpClientConfig, RetryConfig, errors
-from termai_http._call import AttemptLimits, Call, CancelToken, Clock, Waker, active
+from termai_http._call import AttemptLimits, Call, Clock, Waker, active
+from termai_http._in_flight import CancelToken
 from termai_http._policy import RetryPolicy
 from termai_http._retry import Gate, Kind, ServerWish, classify, config_for, server_wish
+from termai_http._slots import Lease, Slots
 
 NOW = 1_790_000_000.0
 
@@ -247,7 +249,9 @@ def test_inside_a_call_the_mounted_policy_passes_everything_out() -> None:
     limits = AttemptLimits(connect_timeout=1, read_timeout=None)
     policy = mounted(max_attempts=9)
     refused = NewConnectionError(None, "refused")  # type: ignore[arg-type]
-    active.attempt = call.begin_attempt(fresh=False, pooled=True, limits=limits)
+    attempt = call.begin_attempt(fresh=False, pooled=True, limits=limits)
+    lease = Lease(Slots(1, 1.0, call.clock), attempt)
+    outer = active.bind(lease)
     try:
         assert not policy.is_retry("POST", 503)
         with pytest.raises(MaxRetryError):
@@ -255,7 +259,8 @@ def test_inside_a_call_the_mounted_policy_passes_everything_out() -> None:
         with pytest.raises(BrokenProtocol):
             policy.increment("POST", "/", error=BrokenProtocol("reset"))
     finally:
-        active.attempt = None
+        active.restore(outer)
+    assert active.attempt is None
 
 
 def test_the_mounted_policys_waits_are_jittered_from_the_first() -> None:
