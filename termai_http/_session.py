@@ -163,9 +163,7 @@ class PooledAdapter(HTTPAdapter):
         return [manager.pools.lock for manager in self._managers()]
 
     def start_over(self) -> None:
-        """Begin with no pool, in a forked child: its copies of the connections are the parent's."""
-        for pool in self.pools():
-            pool.idle.abandon()
+        """Begin with no pool, in a forked child, where the old managers' locks may be held."""
         self.proxy_manager = {}
         self.init_poolmanager(self._pool_connections, self._pool_maxsize, self._pool_block)
 

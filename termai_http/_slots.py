@@ -180,10 +180,11 @@ class Slots:
         self._next_search = 0.0
         while self.out:
             self.out.popitem()[1].disown()
+        while self.stores:
+            self.stores.pop().abandon()
         self._queue: deque[_Waiter] = deque()
         self._notes.clear()
         self._evictions.clear()
-        self.stores.clear()
         self._opened = self._reused = self._evicted = self._discarded = 0
 
     def acquire(self, lease: Lease) -> None:
