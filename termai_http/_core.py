@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -113,6 +114,9 @@ class Core:
             ConfigurationError: A CA bundle or client certificate cannot be loaded.
         """
         self._notice_fork()
+        if sys.is_finalizing():
+            # Nothing can be imported and no thread begun any more; a finalizer may still call.
+            raise errors.ClientClosed("The interpreter is shutting down.")
         transport = self._transport
         if transport is not None and not self._closed:
             return transport
