@@ -6,6 +6,7 @@ import http.client
 import io
 import re
 import socket
+import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 from ._call import Attempt, active
@@ -43,9 +44,22 @@ class _BoundReader(io.RawIOBase):
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, attempt: Attempt) -> None:
         self._raw = raw
         self._sock = sock
-        self._attempt = attempt
+        # An idle connection may remember its last answer, which must keep no call alive.
+        self._attempt = weakref.ref(attempt)
         self.head = bytearray()
         self.dry = False
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that reads.
+
+        Raises:
+            ConnectionAbortedError: It is gone.
+        """
+        attempt = self._attempt()
+        if attempt is None:
+            raise ConnectionAbortedError("nobody waits for this answer any more")
+        return attempt
 
     def readable(self) -> bool:
         return True
@@ -53,7 +67,7 @@ class _BoundReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         if self.dry:
             return 0
-        attempt = self._attempt
+        attempt = self.attempt
         in_head = attempt.phase != "body"
         if in_head and len(self.head) > attempt.limits.headers:
             raise _too_long(attempt)
@@ -82,27 +96,28 @@ class Answer(http.client.HTTPResponse):
 
     # What is half made, since no reader could be had, is finalized too.
     fp: Any = None
+    _bound: _BoundReader | None = None
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self._interim = 0
-        self._attempt = attempt = active.attempt
+        attempt = active.attempt
         if attempt is not None:
             self._bound = _BoundReader(self.fp.detach(), sock, attempt)
             self.fp = io.BufferedReader(self._bound)
 
     def _read_status(self) -> tuple[str, int, str]:
-        attempt = self._attempt
+        guarded = self._bound is not None
         try:
             version, status, reason = super()._read_status()  # type: ignore[misc]
         except http.client.BadStatusLine as error:
             line = str(getattr(error, "line", "")).encode("latin-1")
-            if attempt is not None and not line.endswith(b"\n"):
+            if guarded and not line.endswith(b"\n"):
                 self._check_cut(line)
             raise
         if 100 <= status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS:
             self._interim += 1
-            if attempt is not None and self._interim > _MOST_INTERIM:
+            if guarded and self._interim > _MOST_INTERIM:
                 raise BadFraming(f"more than {_MOST_INTERIM} interim answers came")
             # RFC 9110, section 15.2: any interim answer is skipped, and http.client skips this one.
             status = http.HTTPStatus.CONTINUE
@@ -110,12 +125,12 @@ class Answer(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        if self._attempt is not None:
-            self._check_head(self._attempt)
+        if self._bound is not None:
+            self._check_head(self._bound, self._bound.attempt)
 
-    def _check_head(self, attempt: Attempt) -> None:
-        head = self._bound.head
-        if buffered := self._buffered():
+    def _check_head(self, bound: _BoundReader, attempt: Attempt) -> None:
+        head = bound.head
+        if buffered := self._buffered(bound):
             del head[-buffered:]
         if len(head) > attempt.limits.headers:
             raise _too_long(attempt)
@@ -140,21 +155,20 @@ class Answer(http.client.HTTPResponse):
             raise ValueError("no chunk size")
         return int(line.split(b";", 1)[0], 16)
 
-    def _buffered(self) -> int:
+    def _buffered(self, bound: _BoundReader) -> int:
         """Return the bytes that came and were not read, without reading the socket."""
-        self._bound.dry = True
+        bound.dry = True
         try:
             return len(self.fp.peek())
         finally:
-            self._bound.dry = False
+            bound.dry = False
 
     def _close_conn(self) -> None:
-        if self._attempt is not None and not self._attempt.spoiled and self._buffered():
+        bound, self._bound = self._bound, None
+        if bound is not None and self._buffered(bound):
             # What came beside the answer must not become the answer to the next request.
-            self._attempt.spoiled = True
+            bound.attempt.spoiled = True
         super()._close_conn()  # type: ignore[misc]
-        # An idle connection remembers its last answer, which must not keep the call alive.
-        self._attempt = None
 
 
 def check_length(response: HTTPResponse, attempt: Attempt) -> None:

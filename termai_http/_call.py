@@ -212,8 +212,8 @@ class Attempt:
     """
 
     __slots__ = (
-        *("call", "fresh", "limits", "phase", "pooled", "received", "reused", "sent"),
-        *("spoiled", "until"),
+        *("__weakref__", "call", "fresh", "limits", "phase", "pooled", "received", "reused"),
+        *("sent", "spoiled", "until"),
     )
 
     def __init__(self, call: Call, *, fresh: bool, pooled: bool, limits: AttemptLimits) -> None:
