@@ -50,6 +50,7 @@ def make_attempts(
     policy: RetryConfig,
     limits: AttemptLimits,
     pooled: bool,
+    fresh: bool,
     read: Callable[[Any], T | errors.TermaiHttpError],
     keep_open: bool,
     listeners: events.Listeners,
@@ -63,6 +64,7 @@ def make_attempts(
         policy: How often and how long.
         limits: What bounds one attempt.
         pooled: Whether the shared pool is used.
+        fresh: Whether the first attempt must open a connection.
         read: Turns an answer (with ``keep_open`` an ``OpenBody`` for a success) into the call's
             value, or the error it stands for.
         keep_open: Whether the body of a success is left for ``read`` to read.
@@ -70,7 +72,6 @@ def make_attempts(
     """
     gate: Gate | None = None
     budget = transport.budget_of(request)
-    fresh = False
     while True:
         if call.interrupted is not None:
             return Outcome(error=_ended(call))

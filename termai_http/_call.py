@@ -288,9 +288,9 @@ class _Active(threading.local):
         bond = self._bond() if self._bond is not None else None
         return None if bond is None or bond.over else bond.attempt
 
-    def bind(self, bond: Bond) -> weakref.ref[Bond] | None:
-        """Bind this thread; returns what ``restore`` takes."""
-        outer, self._bond = self._bond, weakref.ref(bond)
+    def bind(self, bond: Bond | None) -> weakref.ref[Bond] | None:
+        """Bind this thread, with None to nothing; returns what ``restore`` takes."""
+        outer, self._bond = self._bond, None if bond is None else weakref.ref(bond)
         return outer
 
     def restore(self, outer: weakref.ref[Bond] | None) -> None:

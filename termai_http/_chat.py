@@ -118,14 +118,17 @@ def _begin_stream(
     headers, status = answer.response.headers, answer.response.status_code
     decoder = target.dialect.decode_stream(lambda: request_texts(body, target.auth.values()))
     source = EventSource(answer, decoder, core.config.limits)
-    kind = headers.get("content-type", "")
+    kind = headers.get("content-type", "").lower()
     # A page or a plain object parses to no event at all: say what it is.
     foreign = kind.startswith(("application/json", "text/html"))
     if failure := not_a_stream(kind) if foreign else source.begin():
         answer.close()
         return _of_answer(failure, status, headers)
 
-    def finish(stream: Stream, error: TermaiHttpError | None) -> None:
+    def finish(stream: Stream, error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, TermaiHttpError):
+            core.leave(job, call, None, stream.time_to_first_token)
+            return
         outcome = Outcome(value=stream.response, error=error, response=answer.response)
         if error is not None:
             _of_answer(error, status, headers)
@@ -277,6 +280,8 @@ def list_models(
             provider=target.dialect.provider,
             timeout=options.timeout,
             retry=options.retry,
+            # With one attempt there is none left for a connection that turns out to be stale.
+            fresh=True,
         )
 
         def read(response: requests.Response, call: Call) -> Mapping[str, Any] | TermaiHttpError:

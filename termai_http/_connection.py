@@ -47,6 +47,7 @@ class Connection(HTTPConnection):
     holder: LeaseHolder | None = None
     _connecting = False
     _handing_over = False
+    _handed: Any = None
     _process = 0
 
     def _new_conn(self) -> socket.socket:
@@ -131,8 +132,11 @@ class Connection(HTTPConnection):
 
     def close(self) -> None:
         try:
-            if self.sock is not None and not self._handing_over:
-                self._hang_up(self.sock)
+            if self._handing_over:
+                self._handed = self.sock
+            else:
+                sock, self._handed = self.sock or self._handed, None
+                self._hang_up(sock)
             # The system may report what the peer did, which is no matter any more.
             with contextlib.suppress(OSError):
                 super().close()
@@ -146,7 +150,7 @@ class Connection(HTTPConnection):
 
         A thread of the parent's may have been reading, and its reader's lock stays locked here.
         """
-        sock, self.sock, self.lease = self.sock, None, None
+        sock, self.sock, self.lease = self.sock or self._handed, None, None
         if sock is not None:
             with contextlib.suppress(OSError, AttributeError):
                 os.close(getattr(sock, "socket", sock).detach())
@@ -154,7 +158,7 @@ class Connection(HTTPConnection):
     def _hang_up(self, sock: Any) -> None:
         # A forked child may hold a copy of the descriptor: without this its peer hears nothing of
         # our close. In that child it would end the parent's connection.
-        if self._process == os.getpid():
+        if sock is not None and self._process == os.getpid():
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 socket.socket.shutdown(getattr(sock, "socket", sock), socket.SHUT_RDWR)
 

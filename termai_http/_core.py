@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Core", "Job"]
 
 T = TypeVar("T")
-_LONGEST_WAIT = 1e8
 _LAST_GRACE = 0.25
 _STREAM_SILENCE = 60.0
 
@@ -46,6 +46,7 @@ class Job:
         retry: Its own policy; None means the client's.
         cancel: A ``CancelToken``.
         started: Monotonic instant of the call's entry; None means when it is run.
+        fresh: Whether its first attempt must open a connection.
     """
 
     method: str = "POST"
@@ -59,6 +60,7 @@ class Job:
     retry: RetryConfig | None = None
     cancel: CancelToken | None = None
     started: float | None = None
+    fresh: bool = False
 
 
 class Core:
@@ -141,7 +143,7 @@ class Core:
             self._closed = True
             transport = self._transport
         if wait is None or wait > 0:
-            self.in_flight.drain(_LONGEST_WAIT if wait is None else wait, self.clock)
+            self.in_flight.drain(math.inf if wait is None else wait, self.clock)
         self.in_flight.interrupt(errors.ClientClosed)
         self.in_flight.drain(_LAST_GRACE, self.clock)
         if transport is not None:
@@ -222,30 +224,56 @@ class Core:
         # In flight first, and then the look whether the client is closed: close() does both in
         # the other order, so neither misses the other.
         self.in_flight.join(call)
+        pooled = self._pooling >= 1.0 or self.clock.uniform(0.0, 1.0) < self._pooling
+        headers = job.headers if pooled else {**job.headers, "Connection": "close"}
         try:
             transport = self.transport()
+            request = transport.prepare(job.method, job.url, headers, job.body, job.query)
         except errors.TermaiHttpError as error:
             return Outcome(error=_described(error.with_traceback(None), call))
         if job.cancel is not None:
             job.cancel.join(call)
-        return self._attempt(job, call, transport, limits, read, keep_open=keep_open)
+        if self.listeners:
+            self.listeners.emit(
+                events.CallStarted(call_id=call.number, provider=call.provider, model=call.model)
+            )
+        outcome = make_attempts(
+            transport,
+            request,
+            call,
+            policy=config_for(self.config, job.provider, job.retry),
+            limits=limits,
+            pooled=pooled,
+            fresh=job.fresh,
+            read=lambda answer: read(answer, call),
+            keep_open=keep_open,
+            listeners=self.listeners,
+        )
+        if outcome.error is not None:
+            _described(outcome.error, call)
+        goes_on = keep_open and outcome.error is None
+        if self.listeners and not goes_on:
+            self._tell_end(call, outcome)
+        return outcome
 
     def finish(
         self, job: Job, call: Call, outcome: Outcome[Any], time_to_first_token: float
     ) -> None:
         """End a call that ``open`` began."""
-        if outcome.error is not None:
-            _described(outcome.error, call)
-        if self.listeners:
-            self._tell_end(call, outcome)
-        self.leave(job, call, outcome, time_to_first_token)
+        try:
+            if outcome.error is not None:
+                _described(outcome.error, call)
+            if self.listeners:
+                self._tell_end(call, outcome)
+        finally:
+            self.leave(job, call, outcome, time_to_first_token)
 
     def forget(self, job: Job, call: Call, time_to_first_token: float) -> None:
         """End a call whose stream was dropped, from a finalizer: no lock, no listener."""
         if job.cancel is not None:
             job.cancel.leave(call)
-        self.metrics.leave_note(_record(call, Outcome(), time_to_first_token))
-        self.in_flight.leave(call)
+        if self.in_flight.leave(call):
+            self.metrics.leave_note(_record(call, Outcome(), time_to_first_token))
 
     def leave(
         self,
@@ -265,46 +293,13 @@ class Core:
         error = None if outcome is None else outcome.error
         unsent = isinstance(error, (errors.ClientClosed, errors.ConfigurationError))
         try:
-            if call.attempts or not unsent:
+            # Once a call, whoever ends it; one that a fork left behind is no call of the child's.
+            if call in self.in_flight and (call.attempts or not unsent):
                 self.metrics.record(_record(call, outcome, time_to_first_token))
         finally:
             if job.cancel is not None:
                 job.cancel.leave(call)
             self.in_flight.leave(call)
-
-    def _attempt(
-        self,
-        job: Job,
-        call: Call,
-        transport: Transport,
-        limits: AttemptLimits,
-        read: Callable[[Any, Call], T | errors.TermaiHttpError],
-        *,
-        keep_open: bool,
-    ) -> Outcome[T]:
-        if self.listeners:
-            self.listeners.emit(
-                events.CallStarted(call_id=call.number, provider=call.provider, model=call.model)
-            )
-        pooled = self._pooling >= 1.0 or self.clock.uniform(0.0, 1.0) < self._pooling
-        headers = job.headers if pooled else {**job.headers, "Connection": "close"}
-        outcome = make_attempts(
-            transport,
-            transport.prepare(job.method, job.url, headers, job.body, job.query),
-            call,
-            policy=config_for(self.config, job.provider, job.retry),
-            limits=limits,
-            pooled=pooled,
-            read=lambda answer: read(answer, call),
-            keep_open=keep_open,
-            listeners=self.listeners,
-        )
-        if outcome.error is not None:
-            _described(outcome.error, call)
-        goes_on = keep_open and outcome.error is None
-        if self.listeners and not goes_on:
-            self._tell_end(call, outcome)
-        return outcome
 
     def _tell_end(self, call: Call, outcome: Outcome[T]) -> None:
         who: dict[str, Any] = {
@@ -363,7 +358,7 @@ def _record(
         success=outcome is not None and error is None,
         retries=max(call.attempts - 1, 0),
         retries_denied=call.retries_denied,
-        causes=call.causes,
+        causes=call.causes[: max(call.attempts - 1, 0)],
         failure=failure if outcome is not None else "Interrupted",
         input_tokens=usage.input_tokens if usage is not None else 0,
         output_tokens=usage.output_tokens if usage is not None else 0,

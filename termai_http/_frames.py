@@ -10,7 +10,7 @@ __all__ = ["hide_locals"]
 _E = TypeVar("_E", bound=BaseException)
 
 # They hold the request, and so key and prompt; a user's hook between them does as it likes.
-_CARRIERS = frozenset({"termai_http", "requests", "urllib3", "http", "socket", "ssl"})
+_CARRIERS = frozenset({"termai_http", "requests", "urllib3", "http", "json", "socket", "ssl"})
 
 
 def hide_locals(error: _E) -> _E:

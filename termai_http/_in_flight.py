@@ -28,12 +28,16 @@ class CallsInFlight:
         """Take a call in."""
         self._calls[call.number] = weakref.ref(call)
 
-    def leave(self, call: Call) -> None:
-        """Forget a call that ended."""
-        self._calls.pop(call.number, None)
+    def leave(self, call: Call) -> bool:
+        """Forget a call that ended; False where it was forgotten already."""
+        left = self._calls.pop(call.number, None) is not None
         drained = self._drained
         if drained is not None and not len(self):
             drained.set()
+        return left
+
+    def __contains__(self, call: Call) -> bool:
+        return call.number in self._calls
 
     def all(self) -> list[Call]:
         """Return those that run."""
@@ -60,8 +64,10 @@ class CallsInFlight:
         while True:
             self._drained = drained = Waker()
             left = end - clock.monotonic()
-            if not len(self) or left <= 0:
-                return not len(self)
+            # What is past its deadline is only held by somebody who does not read it.
+            running = any(call.left() > 0 for call in self.all())
+            if not running or left <= 0:
+                return not running
             # A nap at a time: one that an interrupt tore away does not say that it left.
             clock.wait(drained, min(left, _LONGEST_NAP))
 

@@ -63,8 +63,10 @@ def map_exception(error: BaseException, attempt: Attempt, host: str) -> errors.T
 def _mapped(error: BaseException, attempt: Attempt, host: str) -> errors.TermaiHttpError:
     chain = list(_chain(error))
     where, phase = _WHERE[attempt.phase], attempt.phase
-    if attempt.call.interrupted is not None:
-        return attempt.call.interrupted(f"The call was ended {where}.", phase=phase)
+    if (reason := attempt.call.interrupted) is not None:
+        if reason is errors.DeadlineExceeded:
+            return deadline_exceeded(attempt)
+        return reason(f"The call was ended {where}.", phase=phase)
     if _is_timeout(chain):
         unconnected = isinstance(error, requests.exceptions.ConnectTimeout)
         return _timeout(attempt, host, connecting=attempt.phase == "connect" or unconnected)

@@ -51,7 +51,11 @@ class OpenBody:
         """Return what comes next, ``b""`` at the end, or the error in its place."""
         outer = active.bind(self._holder.lease)
         try:
-            return next(self._pieces, b"")
+            piece = next(self._pieces, b"")
+            if piece or self._attempt.call.interrupted is None:
+                return piece
+            # A socket that another thread shut down ends as one that its server closed.
+            failure = map_exception(ConnectionAbortedError(), self._attempt, self._host)
         except TermaiHttpError as error:
             failure = error.with_traceback(None)
         except (*FOREIGN, ValueError) as error:
@@ -63,6 +67,14 @@ class OpenBody:
             active.restore(outer)
         self.close()
         return failure
+
+    def ended_early(self) -> TermaiHttpError | None:
+        """Return the error where deadline or interrupt ended the call, whatever came before."""
+        try:
+            self._attempt.budget()
+        except OSError as error:
+            return map_exception(error, self._attempt, self._host)
+        return None
 
     def drain(self) -> None:
         """Read the few bytes after the last event, so that the connection can be used again."""
@@ -78,4 +90,8 @@ class OpenBody:
     def close(self) -> None:
         """Close the connection, unless the body was read to its end and it was given back."""
         self._holder.lease.abandon()
+        # Where the body ends with its connection, the socket is closed once both are.
+        close = getattr(self.response.raw, "close", None)
+        if close is not None:
+            close()
         self._attempt.call.let_go()

@@ -56,14 +56,20 @@ class _IdleConnections:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, conn: HTTPConnection) -> None:
+    def put(self, conn: Any) -> None:
         with self._slots.lock:
-            self._waiting.append((conn, self._clock.monotonic()))
-        self._rules.on_idle()
+            since = self._clock.monotonic()
+            # Before it is: from then on it may be in another call's hands at any moment.
+            conn.given_back = True
+            self._waiting.append((conn, since))
 
     def take(self) -> HTTPConnection | None:
         with self._slots.lock:
             return self._waiting.pop()[0] if self._waiting else None
+
+    def tell(self) -> None:
+        """Let it be known that one became idle."""
+        self._rules.on_idle()
 
     def sweep(self) -> None:
         """Close those that are too old or too many."""
@@ -247,17 +253,17 @@ class _PoolMixin(HTTPConnectionPool):
             keep = lease.pooled and (
                 attempt is None or (attempt.call.let_go() and not attempt.spoiled)
             )
+        conn.given_back = False
         try:
             if keep:
                 self.idle.put(conn)
-        except BaseException:
-            # Should it be among the idle ones already, it is passed over there.
-            conn.close()
-            raise
-        if not keep:
-            conn.close()
-        if lease is not None:
-            lease.end(kept=keep)
+        finally:
+            if not conn.given_back:
+                conn.close()
+            if lease is not None:
+                lease.end(kept=conn.given_back)
+        if keep:
+            self.idle.tell()
         self.idle.sweep()
 
     def close(self) -> None:

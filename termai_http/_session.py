@@ -150,7 +150,15 @@ class PooledAdapter(HTTPAdapter):
         """
         if self.closed:
             raise errors.ClientClosed("This client is closed.")
-        return super().send(request, *args, **kwargs)
+        bond = active.bond()
+        if bond is None or not bond.held:
+            return super().send(request, *args, **kwargs)
+        # A hook uses the session raw within a call: that is no part of the call's own exchange.
+        outer = active.bind(None)
+        try:
+            return super().send(request, *args, **kwargs)
+        finally:
+            active.restore(outer)
 
     def close(self) -> None:
         """Close the idle connections of every pool, and forget the pools."""

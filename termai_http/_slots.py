@@ -13,11 +13,12 @@ from typing import Any
 import attrs
 
 from ._call import Attempt, Clock, Waker
-from .errors import PoolTimeout
+from .errors import DeadlineExceeded, PoolTimeout
 
 __all__ = ["Lease", "LeaseHolder", "PoolFigures", "Slots"]
 
 _LONGEST_NAP = 1.0
+_GRACE = 0.25
 
 
 @attrs.frozen(kw_only=True)
@@ -72,6 +73,10 @@ class Lease:
         """Whether its connection may go back into the pool."""
         return self.attempt is None or self.attempt.pooled
 
+    def overdue(self) -> bool:
+        """Tell whether its call should have ended by itself some time ago."""
+        return self.attempt is not None and self.attempt.call.left() < -_GRACE
+
     def end(self, *, kept: bool) -> None:
         """Give the slot back; ``kept`` where the connection went back into the pool."""
         self.slots.out.pop(self.number, None)
@@ -108,7 +113,7 @@ class LeaseHolder:
         """
         lease = self.lease
         lease.over = True
-        if not lease.held or sys.is_finalizing():
+        if sys.is_finalizing() or not (lease.held or lease.number in lease.slots.out):
             return
         try:
             if lease.attempt is not None:
@@ -288,7 +293,11 @@ class Slots:
             self._queue.popleft()
 
     def _search(self, *, at_once: bool = False) -> None:
-        """Take back what is held by nobody, now and then: each search looks at every lease."""
+        """Take back what nobody holds, or holds past its deadline and does not read.
+
+        Only now and then, as each search looks at every lease.
+        """
+        overdue: list[Any] = []
         with self.lock:
             now = self._clock.monotonic()
             if at_once or now >= self._next_search:
@@ -296,8 +305,15 @@ class Slots:
                 for number, lease in list(self.held.items()):
                     if lease.holder() is None:
                         self._orphans.append((self.out.pop(number, None), lease))
-                        self._take_back(number, lease.connected)
+                    elif lease.overdue():
+                        overdue.append(lease)
+                    else:
+                        continue
+                    self._take_back(number, lease.connected)
             self._read_notes()
+        for lease in overdue:
+            # Its thread may be reading: the connection is broken here, and closed there.
+            lease.attempt.call.interrupt(DeadlineExceeded)
         while self._orphans:
             conn, lease = self._orphans.popleft()
             if conn is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -34,7 +35,9 @@ def socket_options() -> list[tuple[int, int, int]]:
     """
     options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     values = (
-        *(("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)),
+        # macOS has its own name for the first.
+        ("TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE", 60),
+        *(("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)),
         ("TCP_USER_TIMEOUT", _UNACKNOWLEDGED_MS),
     )
     for name, value in values:
@@ -75,7 +78,9 @@ def _connected(
     try:
         # urllib3 gives a connection through a proxy none, which leaves Nagle on.
         for option in conn.socket_options or socket_options():
-            sock.setsockopt(*option)
+            # A system that refuses one still connects.
+            with contextlib.suppress(OSError):
+                sock.setsockopt(*option)
         if conn.source_address:
             sock.bind(conn.source_address)
         attempt.call.hold(sock)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["EventSource", "Stream", "not_a_stream"]
 
 _PARTS = frozenset({"thinking", "tool_call", "finish"})
+_MOST_AHEAD = 256 * 1024
+_EVENT_OVERHEAD = 128
 
 
 class EventSource:
@@ -46,6 +48,8 @@ class EventSource:
         self._ready: deque[StreamEvent] = deque()
         self._failure: TermaiHttpError | None = None
         self._at_end = False
+        self._begun = False
+        self._ahead = 0
 
     def begin(self) -> TermaiHttpError | None:
         """Read up to the first event that is a part of the reply; nothing is lost by asking again.
@@ -53,7 +57,7 @@ class EventSource:
         Returns:
             None where the reply begins, or the error in its place.
         """
-        while not any(_commits(event) for event in self._ready):
+        while not self._begun:
             if self._failure is not None:
                 return self._failure
             if self._at_end:
@@ -64,8 +68,14 @@ class EventSource:
     def next(self) -> StreamEvent | TermaiHttpError | None:
         """Return the next event, None at a good end, or the error in their place.
 
-        What came before an error comes out before it, however the bytes were cut.
+        What came before an error comes out before it, however the bytes were cut; only the deadline
+        and an interrupt do not wait for the reader to take what came.
         """
+        if self._failure is None and not self._at_end:
+            self._failure = self.body.ended_early()
+            if self._failure is not None:
+                self._ready.clear()
+                self.body.close()
         while not self._ready and self._failure is None and not self._at_end:
             self._read()
         return self._ready.popleft() if self._ready else self._failure
@@ -88,9 +98,11 @@ class EventSource:
 
     def _end(self) -> TermaiHttpError | None:
         """Judge the end of the body: without the dialect's own end the reply may be half of one."""
-        if self._decoder.complete:
-            return None
+        complete = self._decoder.complete
+        # It may be the usage.
         failure = self._take(lambda _: self._parser.finish(), b"")
+        if complete:
+            return None
         if self._decoder.complete:
             return failure
         if failure is None or isinstance(failure, InvalidResponseError):
@@ -102,10 +114,18 @@ class EventSource:
     ) -> TermaiHttpError | None:
         try:
             for event in parse(piece):
-                self._ready.extend(self._decoder.feed(event))
+                self._add(self._decoder.feed(event), len(event.data))
         except TermaiHttpError as error:
             return error.with_traceback(None)
         return None
+
+    def _add(self, events: list[StreamEvent], size: int) -> None:
+        """Keep events for the reader; of endless pings before the reply only the first ones."""
+        if not self._begun:
+            self._begun = any(_commits(event) for event in events)
+            self._ahead += size + _EVENT_OVERHEAD
+        if self._begun or self._ahead <= _MOST_AHEAD:
+            self._ready.extend(events)
 
     def decoded(self) -> Decoded:
         """Return the reply as far as it came."""
@@ -134,7 +154,7 @@ class Stream:
         self,
         source: EventSource,
         call: Call,
-        finish: Callable[[Stream, TermaiHttpError | None], None],
+        finish: Callable[[Stream, BaseException | None], None],
         forget: Callable[[Stream], None],
         reply: Callable[[Decoded], ChatResponse],
     ) -> None:
@@ -189,8 +209,9 @@ class Stream:
             return None
         try:
             event = self._source.next()
-        except BaseException:
-            self.close()
+        except BaseException as torn:
+            self._source.body.close()
+            self._end(torn)
             raise
         if isinstance(event, StreamEvent):
             if event.type == "text":
@@ -211,13 +232,15 @@ class Stream:
             f"The stream broke after {len(self.text)} characters: "
             f"{type(error).__name__}: {error.message}",
             code=error.code,
+            request_id=error.request_id,
+            body=error.body,
             phase=error.phase,
             maybe_billed=True,
             retry_after=error.retry_after,
             partial=self.text,
         )
 
-    def _end(self, error: TermaiHttpError | None) -> None:
+    def _end(self, error: BaseException | None) -> None:
         self._open = False
         self._finish(self, error)
 

@@ -34,6 +34,10 @@ _CLAUDE_URL = "https://api.anthropic.com"
 _OPENAI_HOSTS = (".openai.com", ".openai.azure.com", ".services.ai.azure.com")
 
 
+def _as_secret(key: str | None) -> str | None:
+    return Secret(key) if isinstance(key, str) else key
+
+
 @attrs.frozen(kw_only=True)
 class Account:
     """What an adapter knows beside a call's options; None leaves it to the environment.
@@ -48,7 +52,8 @@ class Account:
     """
 
     provider: str
-    api_key: str | None = attrs.field(default=None, repr=False)
+    # As a secret it refuses to be pickled with the adapter that holds it.
+    api_key: str | None = attrs.field(default=None, repr=False, converter=_as_secret)
     base_url: str | None = attrs.field(default=None, repr=False)
     organization: str | None = None
     project: str | None = None

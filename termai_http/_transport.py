@@ -102,14 +102,31 @@ class Transport:
             headers: Headers of the call; they win over the session's.
             body: Encoded body; None for none.
             query: Query parameters to add.
+
+        Raises:
+            ConfigurationError: The URL cannot be used.
         """
+        try:
+            return self._prepare(method, url, headers, body, query)
+        except (requests.exceptions.RequestException, UnicodeError):
+            raise errors.ConfigurationError("The URL cannot be used; check base_url.") from None
+
+    def _prepare(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        query: Mapping[str, Any] | None,
+    ) -> requests.PreparedRequest:
         session = self.session
         request = requests.PreparedRequest()
         request.method = method
         if query or session.params:
             request.prepare_url(url, {**cast("dict[str, Any]", session.params), **(query or {})})
         else:
-            request.url = _prepared_url(url)
+            # A query may hold a key, and no cache shall.
+            request.url = _prepare_url(url) if "?" in url else _prepared_url(url)
         request.headers = CaseInsensitiveDict(session.headers)
         request.headers.update(headers)
         request._cookies = session.cookies
@@ -269,11 +286,13 @@ def _read_beginning(response: requests.Response, limit: int, attempt: Attempt) -
     return b"".join(found)
 
 
-@functools.lru_cache(maxsize=256)
-def _prepared_url(url: str) -> str:
+def _prepare_url(url: str) -> str:
     request = requests.PreparedRequest()
     request.prepare_url(url, None)
     return cast("str", request.url)
+
+
+_prepared_url = functools.lru_cache(maxsize=256)(_prepare_url)
 
 
 def _within_descriptors(wanted: int) -> int:

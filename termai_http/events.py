@@ -137,6 +137,7 @@ class Listeners:
     def remove(self, listener: Listener) -> None:
         """Undo one ``add``; nothing happens where there was none."""
         with self._lock:
+            self._failed.discard(id(listener))
             left = list(self._all)
             with contextlib.suppress(ValueError):
                 left.remove(listener)

@@ -51,9 +51,10 @@ class HttpStats:
         in_flight: Calls that are running.
         input_tokens: Tokens read, as the vendors counted them.
         output_tokens: Tokens written.
-        failures_by_class: Failed calls by the name of their error's class.
+        failures_by_class: Failed calls by the name of their error's class; ``"unknown"`` for those
+            that ``record_request`` counted.
         retries_by_cause: Retries by cause: a status, ``"not_sent"``, ``"stale_connection"``,
-            ``"ambiguous"``, ``"read_timeout"``.
+            ``"ambiguous"``, ``"read_timeout"``, ``"unknown"``.
     """
 
     total_requests: int = 0
@@ -131,6 +132,9 @@ class Distribution:
         return None
 
 
+_UNKNOWN = "unknown"
+
+
 def _none_in_flight() -> int:
     return 0
 
@@ -175,12 +179,20 @@ class HttpMetrics:
             raise ValueError(f"duration must be seconds of at least 0, not {duration!r}")
         if retries < 0:
             raise ValueError(f"retries must be at least 0, not {retries!r}")
-        with self._lock:
-            self._add(CallRecord(duration=seconds, success=bool(success), retries=retries))
+        self.record(
+            CallRecord(
+                duration=seconds,
+                success=bool(success),
+                retries=retries,
+                causes=(_UNKNOWN,) * retries,
+                failure=None if success else _UNKNOWN,
+            )
+        )
 
     def record(self, record: CallRecord) -> None:
         """Count a call that ended."""
         with self._lock:
+            self._read_notes()
             self._add(record)
 
     def leave_note(self, record: CallRecord) -> None:
