@@ -145,6 +145,17 @@ class Connection(HTTPConnection):
                 lease, self.lease = self.lease, None
                 lease.end(kept=False)
 
+    def moved(self) -> Connection:
+        """Move what it is to an object that only the pool knows.
+
+        Whoever had this one, an answer that the collector finds late above all, may still close it,
+        and must not close it for the next call.
+        """
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__, lease=None, holder=None)
+        self.sock = None
+        return other
+
     def disown(self) -> None:
         """Close a forked child's copy of the descriptor, and touch nothing else.
 

@@ -17,7 +17,7 @@ from urllib3.util.connection import is_connection_dropped
 from urllib3.util.wait import wait_for_read
 
 from ._call import Attempt, Clock, active
-from ._connection import PlainConnection, TLSConnection
+from ._connection import Connection, PlainConnection, TLSConnection
 from ._slots import Lease, LeaseHolder, Slots
 
 __all__ = ["HTTPPool", "HTTPSPool", "PoolRules", "pool_classes"]
@@ -56,12 +56,9 @@ class _IdleConnections:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, conn: Any) -> None:
+    def put(self, conn: HTTPConnection) -> None:
         with self._slots.lock:
-            since = self._clock.monotonic()
-            # Before it is: from then on it may be in another call's hands at any moment.
-            conn.given_back = True
-            self._waiting.append((conn, since))
+            self._waiting.append((conn, self._clock.monotonic()))
 
     def take(self) -> HTTPConnection | None:
         with self._slots.lock:
@@ -253,15 +250,16 @@ class _PoolMixin(HTTPConnectionPool):
             keep = lease.pooled and (
                 attempt is None or (attempt.call.let_go() and not attempt.spoiled)
             )
-        conn.given_back = False
+        kept = False
         try:
             if keep:
-                self.idle.put(conn)
+                self.idle.put(conn.moved() if isinstance(conn, Connection) else conn)
+                kept = True
         finally:
-            if not conn.given_back:
+            if not kept:
                 conn.close()
             if lease is not None:
-                lease.end(kept=conn.given_back)
+                lease.end(kept=kept)
         if keep:
             self.idle.tell()
         self.idle.sweep()
