@@ -69,6 +69,7 @@ def test_a_hooks_raw_use_is_no_part_of_its_call(client: Client, server: Server) 
                 client.session.get(f"{server.openai_url}/models", timeout=30).status_code
             )
 
+    server.script(Trickle(interval=0.2))
     client.session.hooks["response"].append(hook)
     with pytest.raises(termai_http.CallCancelled):
         ask(client, server.url, cancel=token)
