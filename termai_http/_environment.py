@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import ipaddress
 import os
 from collections.abc import Mapping
@@ -76,11 +75,6 @@ class Environment:
                 "special characters in its user and password are written as %XX. Check "
                 "HTTPS_PROXY, or HttpClientConfig(proxies=...)."
             )
-        if proxy and proxy.startswith("socks") and not _has_socks():
-            raise ConfigurationError(
-                'A SOCKS proxy needs PySocks: pip install "requests[socks]". Check HTTPS_PROXY, '
-                "or HttpClientConfig(proxies=...)."
-            )
         return {parts.scheme: proxy} if proxy else {}
 
 
@@ -104,12 +98,6 @@ def _usable(proxy: str) -> str:
     bare = parts.path in ("", "/") and not parts.query and not parts.fragment
     known = parts.scheme in (*_PORTS, *_SOCKS)
     return url if whole and bare and known else _UNUSABLE
-
-
-def _has_socks() -> bool:
-    with contextlib.suppress(ValueError):
-        return importlib.util.find_spec("socks") is not None
-    return False
 
 
 def _is_direct(parts: SplitResult, no_proxy: str) -> bool:

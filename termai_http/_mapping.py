@@ -118,6 +118,9 @@ def _tunnel_error(tunnel: TunnelFailed, attempt: Attempt, host: str) -> errors.P
     elif isinstance(cause, http.client.HTTPException):
         ours = isinstance(cause, (BadFraming, TooLong))
         reason = f"what it answered is no HTTP ({cause if ours else _name(cause)})"
+    elif cause is None:
+        # A SOCKS proxy: nothing of it is HTTP, and the text is the reason.
+        reason = str(tunnel)
     else:
         reason = _reason(list(_chain(tunnel)))
     return errors.ProxyError(

@@ -106,13 +106,18 @@ class PooledAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = self._classes
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        """Return a proxy's manager, with pools of our own (SOCKS keeps the stock ones)."""
-        if proxy.lower().startswith("https"):
+        """Return a proxy's manager, with pools of our own."""
+        classes, scheme = self._classes, proxy.lower().partition(":")[0]
+        if scheme == "https":
             # urllib3's own context has other CAs, obeys SSLKEYLOGFILE, and keeps no deadline.
             proxy_kwargs.setdefault("proxy_ssl_context", self._context())
+        elif scheme.startswith("socks"):
+            from ._socks import socks_pool_classes
+
+            classes = socks_pool_classes(classes)
+            proxy_kwargs.setdefault("socket_options", socket_options())
         manager = super().proxy_manager_for(proxy, **proxy_kwargs)
-        if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = self._classes
+        manager.pool_classes_by_scheme = classes
         return manager
 
     def build_connection_pool_key_attributes(

@@ -67,13 +67,6 @@ def test_a_proxy_that_cannot_be_used_is_told_without_showing_it(proxy: str) -> N
     assert proxies_for(URL, {"http": proxy}) == {}
 
 
-def test_socks_needs_its_package() -> None:
-    """Without PySocks the message names what to install."""
-    with mock.patch.dict("sys.modules", {"socks": None}), pytest.raises(ConfigurationError) as told:
-        proxies_for(URL, {"https": "socks5h://proxy:1080"})
-    assert "requests[socks]" in str(told.value)
-
-
 @pytest.mark.parametrize("key", ["https", "all", "https://model.example", "all://model.example"])
 def test_a_proxy_is_chosen_as_requests_chooses(key: str) -> None:
     """By scheme, by scheme and host, or for all."""
