@@ -86,13 +86,16 @@ def _connection_error(
     for failure in chain:
         if isinstance(failure, OSError) and failure.errno in (errno.EMFILE, errno.ENFILE):
             return errors.ResourceError("This process has no file descriptor left.", phase=phase)
-    if _find(chain, urllib3.exceptions.NameResolutionError):
-        return errors.DNSError(f"The name {host} could not be resolved.", phase=phase)
-    if tunnel := _find(chain, TunnelFailed):
-        return _tunnel_error(tunnel, attempt, host)
     proxy = _find(chain, requests.exceptions.ProxyError) or _find(
         chain, urllib3.exceptions.ProxyError
     )
+    if _find(chain, urllib3.exceptions.NameResolutionError):
+        if proxy is not None:
+            why = "its name could not be resolved"
+            return errors.ProxyError(f"The proxy for {host} failed: {why}.", phase=phase)
+        return errors.DNSError(f"The name {host} could not be resolved.", phase=phase)
+    if tunnel := _find(chain, TunnelFailed):
+        return _tunnel_error(tunnel, attempt, host)
     tls = _find(chain, ssl.SSLError)
     if tls is not None and not _is_broken_pipe_of_tls(tls):
         whom = f"the proxy for {host}" if proxy is not None else host
