@@ -79,7 +79,9 @@ class Adapter:
         self._account = account
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._account.base_url or 'default base URL'}>"
+        url = self._account.base_url or "default base URL"
+        # Refused when it is used, and until then not to be shown: a password, a key in a query.
+        return f"<{type(self).__name__} {url.rpartition('@')[2].partition('?')[0]}>"
 
     def chat_completion(
         self,
@@ -105,17 +107,16 @@ class Adapter:
         Raises:
             TermaiHttpError: As ``termai_http.chat``.
         """
-        given = {"api_key": api_key, "timeout": timeout, "retry": retry, "api_version": api_version}
-        unknown = sorted(set(options) - _OPTION_NAMES)
-        if unknown:
-            del request, api_key, given, options
-            raise TypeError(
-                f"{unknown[0]}= is no option of this call; a vendor's parameter goes into the "
-                "request"
-            )
-        reply = chat_with(self._client, self._account, request, {**given, **options})
+        reply: ChatResponse | BaseException
+        try:
+            given = {"api_key": api_key, "timeout": timeout, "retry": retry}
+            given |= {"api_version": api_version, **_known(options)}
+            reply = chat_with(self._client, self._account, request, given)
+        except BaseException as torn:
+            reply = torn
+        del request, api_key, options
+        given = {}
         if isinstance(reply, BaseException):
-            del request, api_key, given, options
             raise hide_locals(reply)
         return reply
 
@@ -146,3 +147,11 @@ class Adapter:
 
 
 _OPTION_NAMES = frozenset({"extra_headers", "extra_query", "extra_body", "base_url", "cancel"})
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    for name in sorted(set(options) - _OPTION_NAMES):
+        raise TypeError(
+            f"{name}= is no option of this call; a vendor's parameter goes into the request"
+        )
+    return options

@@ -108,13 +108,18 @@ class Answer(http.client.HTTPResponse):
 
     def _read_status(self) -> tuple[str, int, str]:
         guarded = self._bound is not None
+        version, status, reason, strange = "", 0, "", None
         try:
             version, status, reason = super()._read_status()  # type: ignore[misc]
-        except http.client.BadStatusLine as error:
-            line = str(getattr(error, "line", "")).encode("latin-1")
-            if guarded and not line.endswith(b"\n"):
-                self._check_cut(line)
+        except http.client.RemoteDisconnected:
             raise
+        except http.client.BadStatusLine as error:
+            strange = str(getattr(error, "line", "")).encode("latin-1")
+        if strange is not None and guarded and not strange.endswith(b"\n"):
+            self._check_cut(strange)
+        if strange is not None or not version.startswith("HTTP/1."):
+            # Not http.client's own errors: they quote the line, and tools that trace quote them.
+            raise BadFraming("its first line is no status of HTTP/1")
         if 100 <= status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS:
             self._interim += 1
             if guarded and self._interim > _MOST_INTERIM:

@@ -13,7 +13,7 @@ from ._core import Core, Job
 from ._in_flight import CancelToken
 from ._log import log
 from ._options import CallOptions
-from ._secrets import request_texts
+from ._secrets import mask_echoes, request_texts
 from ._stream import EventSource, Stream, not_a_stream
 from ._target import Account, Target, resolve
 from .dialects._base import Decoded, decode_object, request_id, status_error
@@ -121,6 +121,8 @@ def _begin_stream(
     kind = headers.get("content-type", "").lower()
     # A page or a plain object parses to no event at all: say what it is.
     foreign = kind.startswith(("application/json", "text/html"))
+    if foreign:
+        kind = mask_echoes(kind, request_texts(body, target.auth.values()))
     if failure := not_a_stream(kind) if foreign else source.begin():
         answer.close()
         return _of_answer(failure, status, headers)

@@ -154,10 +154,15 @@ class Client:
         **params: Any,
     ) -> ChatResponse:
         """Send a chat on this client; the options are those of ``termai_http.chat``."""
-        reply = send_with(lambda: self, locals(), send_chat)
+        reply: ChatResponse | BaseException
+        try:
+            reply = send_with(lambda: self, locals(), send_chat)
+        except BaseException as torn:
+            # An interrupt between two steps.
+            reply = torn
+        # A traceback with locals must show neither key nor prompt.
+        del prompt, system, api_key, extra_headers, extra_query, extra_body, params
         if isinstance(reply, BaseException):
-            # A traceback with locals must show neither key nor prompt.
-            del prompt, system, api_key, extra_headers, extra_query, extra_body, params
             raise hide_locals(reply)
         return reply
 
@@ -182,10 +187,15 @@ class Client:
         **params: Any,
     ) -> Stream:
         """Stream a chat on this client; the options are those of ``termai_http.stream``."""
-        reply = send_with(lambda: self, locals(), open_stream)
+        reply: Stream | BaseException
+        try:
+            reply = send_with(lambda: self, locals(), open_stream)
+        except BaseException as torn:
+            # An interrupt between two steps.
+            reply = torn
+        # A traceback with locals must show neither key nor prompt.
+        del prompt, system, api_key, extra_headers, extra_query, extra_body, params
         if isinstance(reply, BaseException):
-            # A traceback with locals must show neither key nor prompt.
-            del prompt, system, api_key, extra_headers, extra_query, extra_body, params
             raise hide_locals(reply)
         return reply
 

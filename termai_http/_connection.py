@@ -143,7 +143,8 @@ class Connection(HTTPConnection):
         finally:
             if self.lease is not None and not self._handing_over:
                 lease, self.lease = self.lease, None
-                lease.end(kept=False)
+                # Without the lock: an answer that the collector finds closes us, in any thread.
+                lease.drop()
 
     def moved(self) -> Connection:
         """Move what it is to an object that only the pool knows.

@@ -61,7 +61,11 @@ class RequestHandler:
             ConfigurationError: The URL cannot be used.
             TermaiHttpError: There is no answer; a status never raises here.
         """
-        result = self._run("POST", url, headers, body)
+        result: requests.Response | BaseException
+        try:
+            result = self._run("POST", url, headers, body)
+        except BaseException as torn:
+            result = torn
         del headers, body
         return _unwrap(result)
 
@@ -71,7 +75,11 @@ class RequestHandler:
         Raises:
             TermaiHttpError: There is no answer; a status never raises here.
         """
-        result = self._run("GET", url, headers, None)
+        result: requests.Response | BaseException
+        try:
+            result = self._run("GET", url, headers, None)
+        except BaseException as torn:
+            result = torn
         del headers
         return _unwrap(result)
 

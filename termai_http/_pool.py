@@ -56,9 +56,12 @@ class _IdleConnections:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, conn: HTTPConnection) -> None:
+    def put(self, conn: Any) -> None:
         with self._slots.lock:
-            self._waiting.append((conn, self._clock.monotonic()))
+            since = self._clock.monotonic()
+            # Before it is: from then on it may be in another call's hands at any moment.
+            conn.given_back = True
+            self._waiting.append((conn, since))
 
     def take(self) -> HTTPConnection | None:
         with self._slots.lock:
@@ -200,7 +203,9 @@ class _PoolMixin(HTTPConnectionPool):
             raise ClosedPoolError(self, "Pool is closed.")
         attempt, lease = active.attempt, active.bond()
         holder = None
-        if lease is None or lease.held or lease.slots is not self._slots:
+        # Held, and with nothing out on it, it was given back by a note that nobody read yet.
+        taken = lease is not None and lease.held and lease.number in self._slots.out
+        if lease is None or taken or lease.slots is not self._slots:
             attempt, lease = None, Lease(self._slots, None)
             holder = LeaseHolder(lease)
         self._slots.acquire(lease)
@@ -250,16 +255,16 @@ class _PoolMixin(HTTPConnectionPool):
             keep = lease.pooled and (
                 attempt is None or (attempt.call.let_go() and not attempt.spoiled)
             )
-        kept = False
+        going: Any = conn.moved() if keep and isinstance(conn, Connection) else conn
+        going.given_back = False
         try:
             if keep:
-                self.idle.put(conn.moved() if isinstance(conn, Connection) else conn)
-                kept = True
+                self.idle.put(going)
         finally:
-            if not kept:
-                conn.close()
+            if not going.given_back:
+                going.close()
             if lease is not None:
-                lease.end(kept=kept)
+                lease.end(kept=going.given_back)
         if keep:
             self.idle.tell()
         self.idle.sweep()

@@ -156,7 +156,7 @@ class PooledAdapter(HTTPAdapter):
         if self.closed:
             raise errors.ClientClosed("This client is closed.")
         bond = active.bond()
-        if bond is None or not bond.held:
+        if bond is None or bond.number not in bond.slots.out:
             return super().send(request, *args, **kwargs)
         # A hook uses the session raw within a call: that is no part of the call's own exchange.
         outer = active.bind(None)

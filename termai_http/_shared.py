@@ -202,9 +202,15 @@ def chat(
         CallCancelled: ``cancel`` was cancelled.
         ClientClosed: The client was closed.
     """
-    reply = send_with(lambda: _chosen(client), locals(), send_chat)
+    reply: ChatResponse | BaseException
+    try:
+        reply = send_with(lambda: _chosen(client), locals(), send_chat)
+    except BaseException as torn:
+        # An interrupt between two steps.
+        reply = torn
+    # A traceback with locals must show neither key nor prompt.
+    del prompt, system, api_key, extra_headers, extra_query, extra_body, params
     if isinstance(reply, BaseException):
-        del prompt, system, api_key, extra_headers, extra_query, extra_body, params
         raise hide_locals(reply)
     return reply
 
@@ -244,9 +250,15 @@ def stream(
     Raises:
         TermaiHttpError: As ``chat()``; while it is read, ``StreamInterrupted``.
     """
-    reply = send_with(lambda: _chosen(client), locals(), open_stream)
+    reply: Stream | BaseException
+    try:
+        reply = send_with(lambda: _chosen(client), locals(), open_stream)
+    except BaseException as torn:
+        # An interrupt between two steps.
+        reply = torn
+    # A traceback with locals must show neither key nor prompt.
+    del prompt, system, api_key, extra_headers, extra_query, extra_body, params
     if isinstance(reply, BaseException):
-        del prompt, system, api_key, extra_headers, extra_query, extra_body, params
         raise hide_locals(reply)
     return reply
 

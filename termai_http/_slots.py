@@ -82,6 +82,11 @@ class Lease:
         self.slots.out.pop(self.number, None)
         self.slots.release(self, discarded=self.connected and not kept)
 
+    def drop(self) -> None:
+        """Let the slot be given back by the next who looks; safe at any instant, in any thread."""
+        self.slots.out.pop(self.number, None)
+        self.slots.leave_note(self)
+
     def abandon(self) -> None:
         """Close the connection that is still out, and give the slot back."""
         self.over = True

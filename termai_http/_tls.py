@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import ssl
+import sys
 from typing import Any
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3.util.ssl_ import create_urllib3_context
 
 from ._call import active
 from .errors import ConfigurationError
@@ -58,13 +58,23 @@ def make_context(
     if ca_bundle == _SYSTEM:
         context = _system_context(client_cert)
     else:
-        context = create_urllib3_context(ssl_minimum_version=ssl.TLSVersion.TLSv1_2)
+        context = _own_context()
         context.sslsocket_class = _BoundSocket
         _load_bundle(context, ca_bundle or DEFAULT_CA_BUNDLE_PATH)
-    # urllib3 honours SSLKEYLOGFILE, which would let any reader of that file decrypt the calls.
-    context.keylog_filename = None  # type: ignore[assignment]
     if client_cert is not None:
         _load_client_cert(context, client_cert)
+    return context
+
+
+def _own_context() -> ssl.SSLContext:
+    """Build what urllib3 would, but for SSLKEYLOGFILE: its readers could decrypt the calls."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # certificate and host name are verified
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
+    context.hostname_checks_common_name = False
+    context.post_handshake_auth = True
+    if sys.version_info >= (3, 13):
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
     return context
 
 
@@ -107,9 +117,10 @@ def _load_bundle(context: ssl.SSLContext, bundle: str) -> None:
 
 
 def _load_client_cert(context: ssl.SSLContext, client_cert: str | tuple[str, str]) -> None:
-    files = (client_cert,) if isinstance(client_cert, str) else client_cert
+    certificate, key = (client_cert, None) if isinstance(client_cert, str) else client_cert
     try:
-        context.load_cert_chain(*files)
+        # Without a password OpenSSL would ask the terminal for that of an encrypted key, and wait.
+        context.load_cert_chain(certificate, key, password=b"")
     except OSError as error:
         raise ConfigurationError(
             f"client_cert {client_cert!r} cannot be loaded: "

@@ -60,9 +60,13 @@ def chat(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -
     Raises:
         TermaiHttpError: As ``termai_http.chat``.
     """
-    reply = chat_with(None, Account(provider="claude"), request, {"api_key": api_key})
+    reply: ChatResponse | BaseException
+    try:
+        reply = chat_with(None, Account(provider="claude"), request, {"api_key": api_key})
+    except BaseException as torn:
+        reply = torn
+    del request, api_key
     if isinstance(reply, BaseException):
-        del request, api_key
         raise hide_locals(reply)
     return reply
 
@@ -78,8 +82,12 @@ def stream(request: ChatRequest | Mapping[str, Any], api_key: str | None = None)
     Raises:
         TermaiHttpError: As ``termai_http.stream``.
     """
-    reply = stream_with(None, Account(provider="claude"), request, {"api_key": api_key})
+    reply: Stream | BaseException
+    try:
+        reply = stream_with(None, Account(provider="claude"), request, {"api_key": api_key})
+    except BaseException as torn:
+        reply = torn
+    del request, api_key
     if isinstance(reply, BaseException):
-        del request, api_key
         raise hide_locals(reply)
     return reply

@@ -179,7 +179,7 @@ def decode_object(
     if isinstance(payload, dict) and not payload.get("error"):
         return payload
     request = request_texts()
-    kind = headers.get("content-type", "no content type")
+    kind = mask_echoes(headers.get("content-type", "no content type"), request)
     excerpt = _excerpt(body, request)
     if not body.strip():
         raise errors.InvalidResponseError(f"The reply is empty ({kind}).")

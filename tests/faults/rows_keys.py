@@ -249,10 +249,10 @@ def _check_what_ours_leaves_out(bench: Bench, spy: RawServer) -> None:
 def ca_bundle_of_the_environment(bench: Bench) -> None:
     """Trust a server's own CA by a variable, and meet variables that name nothing."""
     server, bundle = tls_server(bench, answer_all), own_bundle(bench)
-    (folder(bench) / "empty.pem").write_text("")
     environment(bench, REQUESTS_CA_BUNDLE=bundle)
     trusting = bench.client(trust_env=True)
-    bench.chat(server.tls_url, timeout=5, client=trusting).must_be("reply")
+    seen = bench.chat(server.tls_url, timeout=5, client=trusting)
+    bench.must(seen.kind == "reply", "the variable is not read")
     environment(bench, REQUESTS_CA_BUNDLE="/nowhere/ca.pem")
     if bench.ours:
         _check_what_cannot_be_loaded(bench, server)
@@ -304,8 +304,11 @@ def pickles(bench: Bench) -> None:
     client = bench.client()
     seen = bench.chat(bench.answering(echo).url, timeout=5, client=client).must_be("status")
     assert seen.error is not None
-    again = pickle.loads(pickle.dumps(seen.error))
-    bench.must(type(again) is type(seen.error), "another error came out of the pickle")
+    again: Any = None
+    # Whatever a class's own code raises there: that the error is lost is what counts.
+    with contextlib.suppress(Exception):
+        again = pickle.loads(pickle.dumps(seen.error))
+    bench.must(type(again) is type(seen.error), "the error does not survive a pickle")
     if bench.ours:
         assert vars(again) == vars(seen.error)
         assert (again.status_code, again.request_id, again.attempts) == (400, "req_1", 1)

@@ -56,6 +56,18 @@ def test_a_stream_held_past_its_deadline_frees_its_slot(begun: RawServer) -> Non
             list(held)
 
 
+def test_a_response_may_be_collected_in_a_thread_that_holds_the_lock(begun: RawServer) -> None:
+    """A stream's answer that closes its connection there leaves a note, and nobody hangs."""
+    with Client(HttpClientConfig(trust_env=False)) as client:
+        stream: Any = client.stream("hi", model="m", base_url=begun.url, api_key="k")
+        raw = stream._source.body.response.raw
+        with client._core.transport()._slots.lock:
+            raw.close()
+            del stream, raw
+        stats = client.stats()
+        assert (stats.active_connections, stats.calls.in_flight) == (0, 0)
+
+
 def test_a_hooks_raw_use_is_no_part_of_its_call(client: Client, server: Server) -> None:
     """What a hook sends raw has its own connection, which cancelling the call does not touch."""
     inside, token = threading.Event(), termai_http.CancelToken()
