@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
 import socket
 import threading
@@ -91,7 +92,16 @@ class Call:
     """
 
     __slots__ = (
-        *("__weakref__", "_reason", "_socket", "_waker", "ambiguous", "attempts", "causes"),
+        *(
+            "__weakref__",
+            "_process",
+            "_reason",
+            "_socket",
+            "_waker",
+            "ambiguous",
+            "attempts",
+            "causes",
+        ),
         *("clock", "end", "maybe_billed", "model", "number", "provider", "retries_denied"),
         "started",
     )
@@ -115,6 +125,7 @@ class Call:
         self.ambiguous = 0
         self.maybe_billed = False
         self.retries_denied = 0
+        self._process = os.getpid()
         self._reason: type[TermaiHttpError] | None = None
         self._waker: Waker | None = None
         self._socket: socket.socket | None = None
@@ -171,7 +182,8 @@ class Call:
 
     def _break_off(self) -> None:
         sock = self._socket
-        if sock is not None:
+        # A forked child has a copy, and its parent goes on with the connection.
+        if sock is not None and self._process == os.getpid():
             with contextlib.suppress(OSError):
                 # Not SSLSocket.shutdown: it drops the TLS layer under the reading thread.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)

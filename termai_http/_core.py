@@ -14,7 +14,7 @@ import attrs
 from . import errors, events
 from ._attempts import Outcome, make_attempts
 from ._call import AttemptLimits, Call, Clock
-from ._fork import take_part
+from ._fork import notice_fork, take_part
 from ._in_flight import CallsInFlight, CancelToken
 from ._retry import config_for
 from .config import HttpClientConfig, RetryConfig, pooling_override
@@ -87,9 +87,9 @@ class Core:
         self._stream_limits = attrs.evolve(
             self._limits, read_timeout=config.read_timeout or _STREAM_SILENCE
         )
+        notice_fork()
         self._lock = threading.Lock()
         self._process = os.getpid()
-        self._renewals: dict[int, threading.Lock] = {}
         self._transport: Transport | None = None
         self._closed = False
         take_part(self)
@@ -169,12 +169,8 @@ class Core:
 
     def _notice_fork(self) -> None:
         """Start over where a host forked without Python's hooks, as uWSGI does."""
-        process = os.getpid()
-        if process != self._process:
-            # Made in this process, whichever thread comes first: no lock of before can be trusted.
-            with self._renewals.setdefault(process, threading.Lock()):
-                if process != self._process:
-                    self.start_over()
+        if os.getpid() != self._process:
+            notice_fork()
 
     def run(self, job: Job, read: Callable[[Any, Call], T | errors.TermaiHttpError]) -> Outcome[T]:
         """Carry out one call, and count it.
@@ -209,6 +205,8 @@ class Core:
                 self.leave(job, call, outcome)
 
     def _new_call(self, job: Job, timeout: float) -> Call:
+        # Before it is in flight: those that are when a fork is noticed are the parent's.
+        self._notice_fork()
         seconds = timeout if job.timeout is None else job.timeout
         return Call(seconds, self.clock, job.provider, job.model, job.started)
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ._sweeper import sweeper
 
-__all__ = ["Forkable", "take_part"]
+__all__ = ["Forkable", "notice_fork", "take_part"]
 
 _LOCK_SECONDS = 1.0
 
@@ -29,6 +29,8 @@ class Forkable(Protocol):
 _all: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _registering = threading.Lock()
 _before_fork = threading.local()
+_process = os.getpid()
+_noticing: dict[int, threading.Lock] = {}
 
 
 def take_part(forkable: Forkable) -> None:
@@ -75,12 +77,22 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    global _registering
+    global _registering, _process
     _registering = threading.Lock()
     _before_fork.taken = []
     sweeper.start_over()
     for forkable in list(_all):
         forkable.start_over()
+    _process = os.getpid()
+
+
+def notice_fork() -> None:
+    """Do in a child what the hooks do, where a host forked without them; safe from any thread."""
+    process = os.getpid()
+    # Made in this process, whichever thread comes first: no lock of before can be trusted.
+    with _noticing.setdefault(process, threading.Lock()):
+        if process != _process:
+            _after_in_child()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

@@ -49,10 +49,12 @@ def test_s5_an_adapter_shows_no_password_of_its_url(url: str) -> None:
 def test_s6_a_content_type_is_masked(begin: str) -> None:
     """dialects/_base.decode_object and _stream.not_a_stream show the header as it came."""
     kind = f"Content-Type: application/json; charset={KEY}\r\n"
-    with Recorder(answer("200 OK", b"[]", kind)) as server:
-        with Client(HttpClientConfig(trust_env=False)) as client:
-            with pytest.raises(termai_http.InvalidResponseError) as caught:
-                getattr(client, begin)(PROMPT, model="m", api_key=KEY, base_url=server.url)
+    with (
+        Recorder(answer("200 OK", b"[]", kind)) as server,
+        Client(HttpClientConfig(trust_env=False)) as client,
+        pytest.raises(termai_http.InvalidResponseError) as caught,
+    ):
+        getattr(client, begin)(PROMPT, model="m", api_key=KEY, base_url=server.url)
     must_hide(everything(caught.value))
 
 
@@ -75,9 +77,11 @@ def test_s6_a_line_that_is_no_status_is_not_traced(kind: str) -> None:
     RequestsInstrumentor().instrument(tracer_provider=provider)
     server = RawServer(handle)
     try:
-        with Client(HttpClientConfig(trust_env=False)) as client:
-            with pytest.raises(termai_http.TermaiHttpError):
-                call(client, server.url)
+        with (
+            Client(HttpClientConfig(trust_env=False)) as client,
+            pytest.raises(termai_http.TermaiHttpError),
+        ):
+            call(client, server.url)
     finally:
         RequestsInstrumentor().uninstrument()
         server.close()
@@ -85,8 +89,9 @@ def test_s6_a_line_that_is_no_status_is_not_traced(kind: str) -> None:
 
 
 class Torn:
-    """Raises a KeyboardInterrupt at the n-th instant at which the interpreter could: CPython looks
-    for signals where a function of Python's is entered and where one of C returns.
+    """Raises a KeyboardInterrupt at the n-th instant at which the interpreter could.
+
+    CPython looks for signals where a function of Python's is entered and where one of C returns.
     """
 
     def __init__(self, at: int) -> None:
@@ -94,6 +99,7 @@ class Torn:
         self.where = ("", "", "")
 
     def __call__(self, frame: Any, event: str, arg: object) -> None:
+        """Count an instant, and tear at the one that was asked for."""
         if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(PACKAGE):
             return
         self.left -= 1
@@ -188,19 +194,21 @@ def torn(make: Callable[[], Any]) -> Iterator[tuple[tuple[str, str, str], Any]]:
 )
 def test_an_interrupt_at_any_instant_shows_no_secret(face: str) -> None:
     """All but the entry of the public function itself, which no Python function can guard."""
-    with Recorder(STREAM if "stream" in face else None) as server:
-        with Client(HttpClientConfig(trust_env=False)) as client:
-            make = faces(client, server.url)[face]
-            entry = face.partition(".")[2] or {
-                "OpenAIAdapter": "chat_completion",
-                "ClaudeAdapter": "chat_completion",
-            }.get(face, face)
-            found = {
-                (where, one)
-                for where, shown in torn(make)
-                for one in shown
-                if where[1:] != (entry, "call")
-            }
+    with (
+        Recorder(STREAM if "stream" in face else None) as server,
+        Client(HttpClientConfig(trust_env=False)) as client,
+    ):
+        make = faces(client, server.url)[face]
+        entry = face.partition(".")[2] or {
+            "OpenAIAdapter": "chat_completion",
+            "ClaudeAdapter": "chat_completion",
+        }.get(face, face)
+        found = {
+            (where, one)
+            for where, shown in torn(make)
+            for one in shown
+            if where[1:] != (entry, "call")
+        }
     assert sorted(found) == [], sorted(found)
 
 
@@ -209,15 +217,17 @@ def test_an_interrupt_at_any_instant_shows_no_secret(face: str) -> None:
 def test_an_interrupt_at_any_instant_gives_the_call_back(face: str) -> None:
     """In Core.leave() the call stays in flight while its idle connection lives."""
     left = []
-    with Recorder(STREAM if "stream" in face else None) as server:
-        with Client(HttpClientConfig(trust_env=False)) as client:
-            for where, _ in torn(faces(client, server.url)[face]):
+    with (
+        Recorder(STREAM if "stream" in face else None) as server,
+        Client(HttpClientConfig(trust_env=False)) as client,
+    ):
+        for where, _ in torn(faces(client, server.url)[face]):
+            stats = client.stats()
+            if stats.active_connections or stats.calls.in_flight:
+                gc.collect()
                 stats = client.stats()
-                if stats.active_connections or stats.calls.in_flight:
-                    gc.collect()
-                    stats = client.stats()
-                if stats.active_connections or stats.calls.in_flight:
-                    left.append((where, stats.active_connections, stats.calls.in_flight))
+            if stats.active_connections or stats.calls.in_flight:
+                left.append((where, stats.active_connections, stats.calls.in_flight))
     assert left == [], left
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import select
@@ -21,7 +22,7 @@ from unittest import mock
 
 import trustme
 
-from termai_http import _fork
+from termai_http import _fork, _sweeper
 
 from . import drivers
 from .harness import Bench, Broken, Peer, RawServer, good_reply, row
@@ -292,6 +293,8 @@ def fork_with_a_lock_held(bench: Bench) -> None:
     _ask(bench, client, server.url, "parent-0")
     transport = client._core._transport
     bench.enter(mock.patch.object(_fork, "_LOCK_SECONDS", 0.1))
+    # The sweeper may be the one that waits for such a lock.
+    bench.enter(mock.patch.object(_sweeper, "_JOIN_SECONDS", 0.1))
     for lock in (transport._slots.lock, transport._adapter.poolmanager.pools.lock):
         for seconds in (0.02, None):
             with held_elsewhere(lock, seconds):
@@ -309,6 +312,12 @@ def fork_with_a_lock_held(bench: Bench) -> None:
 )
 def fork_during_a_stream(bench: Bench) -> None:
     """Close a stream in the parent while a child lives that inherited it."""
+    _fork_during_a_stream(bench, os.fork)
+    # As uWSGI does it: nothing tells the child to close what it inherits.
+    _fork_during_a_stream(bench, ctypes.PyDLL(None).fork)
+
+
+def _fork_during_a_stream(bench: Bench, fork: Callable[[], int]) -> None:
     server, client = StreamServer(bench), bench.client()
     stream = bench.driver.stream(client, server.raw.url, 20)
     bench.must(next(stream) == "piece", "the stream did not begin")
@@ -318,7 +327,7 @@ def fork_during_a_stream(bench: Bench) -> None:
         os.close(end)
         os.read(alive, 1)
 
-    child = Child(live_on)
+    child = Child(live_on, fork)
     try:
         stream.close()
         bench.must(server.saw_the_end(), "the server saw no end while the child lived")
