@@ -348,7 +348,7 @@ def test_a_fork_in_a_listener(client: Client, server: Server, moment: type[event
 
 # As uWSGI does it: with the interpreter's lock held, and none of Python's handlers run.
 WITHOUT_HOOKS = """
-import ctypes, sys
+import ctypes, os, sys
 from termai_http import CancelToken, Client, HttpClientConfig
 from tests.concurrency.test_fork import KEY, PATIENCE, ask, begin_anew
 from tests.faults.rows_process import Child
@@ -356,6 +356,9 @@ from tests.faults.rows_process import Child
 url, streams = sys.argv[1:]
 client = Client(HttpClientConfig(trust_env=False, pool_idle_timeout=0.3))
 fork = ctypes.PyDLL(None).fork
+# A thread that wants the interpreter's lock is not there to take it in the child, which would
+# wait for that; so let none ask.
+sys.setswitchinterval(1000)
 """
 CALLS_FIRST = """
 def call():
@@ -393,6 +396,24 @@ Child(cancel, fork).result(PATIENCE)
 print("cancelled", flush=True)
 sys.stdin.read()
 stream.close()
+"""
+
+
+LIVES_ON = """
+def live_on():
+    os.close(end)
+    os.read(alive, 1)
+
+
+alive, end = os.pipe()
+stream = client.stream("hi", model="m", base_url=streams, api_key=KEY)
+next(stream)
+child = Child(live_on, fork)
+stream.close()
+print("closed", flush=True)
+sys.stdin.read()
+os.close(end)
+child.result(PATIENCE)
 """
 
 
@@ -476,6 +497,15 @@ def test_a_child_without_pythons_hooks_leaves_its_parents_calls_alone(bench: Ben
         assert said(process) == "cancelled"
         assert not server.saw_the_end(seconds=0.2), "the parent's stream was broken"
     assert server.saw_the_end()
+
+
+@linux_only
+def test_a_child_without_pythons_hooks_keeps_no_stream_open(bench: Bench) -> None:
+    """The server sees the parent's close at once, though nothing closed the child's descriptor."""
+    server = StreamServer(bench)
+    with script(WITHOUT_HOOKS + LIVES_ON, "", server.raw.url) as process:
+        assert said(process) == "closed"
+        assert server.saw_the_end()
 
 
 APPLICATION = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -312,12 +311,6 @@ def fork_with_a_lock_held(bench: Bench) -> None:
 )
 def fork_during_a_stream(bench: Bench) -> None:
     """Close a stream in the parent while a child lives that inherited it."""
-    _fork_during_a_stream(bench, os.fork)
-    # As uWSGI does it: nothing tells the child to close what it inherits.
-    _fork_during_a_stream(bench, ctypes.PyDLL(None).fork)
-
-
-def _fork_during_a_stream(bench: Bench, fork: Callable[[], int]) -> None:
     server, client = StreamServer(bench), bench.client()
     stream = bench.driver.stream(client, server.raw.url, 20)
     bench.must(next(stream) == "piece", "the stream did not begin")
@@ -327,7 +320,7 @@ def _fork_during_a_stream(bench: Bench, fork: Callable[[], int]) -> None:
         os.close(end)
         os.read(alive, 1)
 
-    child = Child(live_on, fork)
+    child = Child(live_on)
     try:
         stream.close()
         bench.must(server.saw_the_end(), "the server saw no end while the child lived")
