@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._importing import importing
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -212,7 +213,8 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = home
-    value = getattr(import_module(f"{__name__}.{module}"), attribute)
+    with importing():
+        value = getattr(import_module(f"{__name__}.{module}"), attribute)
     globals()[name] = value
     return value
 

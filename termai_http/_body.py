@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["pieces", "read_body"]
 
 _CHUNK = 65536
+_MOST_AT_ONCE = 1024 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -37,8 +38,10 @@ def read_body(response: requests.Response, limit: int) -> bytes:
     if known is not None and "content-encoding" not in response.headers:
         if known > limit:
             raise _too_large(limit)
-        return cast("bytes", raw.read(decode_content=False))
-    # Not a list to join: a server may send chunks so small that their objects fill the memory.
+        if known <= _MOST_AT_ONCE:
+            return cast("bytes", raw.read(decode_content=False))
+    # Room is made for what comes, not for what is announced; and not in a list to join: a server
+    # may send chunks so small that their objects fill the memory.
     body = io.BytesIO()
     for piece in pieces(response, limit):
         body.write(piece)

@@ -15,6 +15,7 @@ from . import errors, events
 from ._attempts import Outcome, make_attempts
 from ._call import AttemptLimits, Call, Clock
 from ._fork import notice_fork, take_part
+from ._importing import importing
 from ._in_flight import CallsInFlight, CancelToken
 from ._retry import config_for
 from .config import HttpClientConfig, RetryConfig, pooling_override
@@ -122,7 +123,7 @@ class Core:
         transport = self._transport
         if transport is not None and not self._closed:
             return transport
-        with self._lock:
+        with importing(), self._lock:
             if self._closed:
                 raise errors.ClientClosed("This client is closed.")
             if self._transport is None:

@@ -9,11 +9,13 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from . import _importing
 from ._sweeper import sweeper
 
 __all__ = ["Forkable", "notice_fork", "take_part"]
 
 _LOCK_SECONDS = 1.0
+_IMPORT_SECONDS = 30.0
 
 
 class Forkable(Protocol):
@@ -43,6 +45,8 @@ def _before() -> None:
     # First of all: an interrupt may end this at any instant.
     taken: list[Any] = []
     _before_fork.taken, _before_fork.swept = taken, False
+    # Before the others: whoever imports may take any of them.
+    _take(_importing.lock(), taken, _IMPORT_SECONDS)
     _before_fork.swept = sweeper.stop(_LOCK_SECONDS)
     for forkable in _everybody():
         for lock in forkable.locks():
@@ -61,9 +65,9 @@ def _everybody() -> list[Forkable]:
         _registering.release()
 
 
-def _take(lock: Any, taken: list[Any]) -> None:
+def _take(lock: Any, taken: list[Any], seconds: float | None = None) -> None:
     # Bounded: a fork inside a signal handler may find a lock that its own thread holds.
-    if lock.acquire(timeout=_LOCK_SECONDS):
+    if lock.acquire(timeout=_LOCK_SECONDS if seconds is None else seconds):
         taken.append(lock)
 
 
@@ -80,6 +84,7 @@ def _after_in_child() -> None:
     global _registering, _process
     _registering = threading.Lock()
     _before_fork.taken = []
+    _importing.start_over()
     sweeper.start_over()
     for forkable in list(_all):
         forkable.start_over()

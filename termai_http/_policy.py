@@ -13,6 +13,7 @@ from urllib3.util import Retry
 
 from ._budget import RetryBudget
 from ._call import Call, active
+from ._importing import importing
 from ._retry import Gate, wait_bounds
 from ._retry import retry_after as parse
 from .config import RetryConfig
@@ -84,7 +85,8 @@ class RetryPolicy(Retry):
         """Return the wait before the next attempt: full jitter, from the first retry on."""
         if not self.history:
             return 0.0
-        import backoff
+        with importing():
+            import backoff
 
         bounds = wait_bounds(self.policy)
         bound = next(bounds)

@@ -15,6 +15,7 @@ import attrs
 from . import errors
 from ._budget import RetryBudget
 from ._call import Attempt, Call
+from ._importing import importing
 from .config import HttpClientConfig, RetryConfig
 
 __all__ = [
@@ -226,7 +227,8 @@ class Gate:
 def wait_bounds(policy: RetryConfig) -> Generator[float, Any, None]:
     """Yield the upper bounds of the waits, from backoff's generator."""
     # backoff pulls in asyncio, which most processes never need.
-    import backoff
+    with importing():
+        import backoff
 
     bounds = backoff.expo(
         base=policy.backoff_multiplier, factor=policy.base_delay, max_value=policy.max_delay

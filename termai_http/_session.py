@@ -16,6 +16,7 @@ from requests.utils import get_encoding_from_headers
 from . import errors
 from ._call import Clock, active
 from ._environment import Environment
+from ._importing import importing
 from ._policy import RetryPolicy
 from ._pool import PoolRules, pool_classes
 from ._slots import Slots
@@ -112,7 +113,8 @@ class PooledAdapter(HTTPAdapter):
             # urllib3's own context has other CAs, obeys SSLKEYLOGFILE, and keeps no deadline.
             proxy_kwargs.setdefault("proxy_ssl_context", self._context())
         elif scheme.startswith("socks"):
-            from ._socks import socks_pool_classes
+            with importing():
+                from ._socks import socks_pool_classes
 
             classes = socks_pool_classes(classes)
             proxy_kwargs.setdefault("socket_options", socket_options())

@@ -116,7 +116,10 @@ class LeaseHolder:
 
         Where an interrupt tears even this away, ``Slots`` finds the lease without a holder.
         """
-        lease = self.lease
+        lease = getattr(self, "lease", None)
+        if lease is None:
+            # Torn away while it was made.
+            return
         lease.over = True
         if sys.is_finalizing() or not (lease.held or lease.number in lease.slots.out):
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# At the first name that needs it a fork could fall into its import.
+import encodings.idna  # noqa: F401
 import functools
 import ipaddress
 from collections.abc import Mapping

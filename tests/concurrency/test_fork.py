@@ -214,7 +214,7 @@ def test_a_fork_waits_for_no_lock_in_vain(monkeypatch: pytest.MonkeyPatch) -> No
         assert forks.wait(PATIENCE)
         _fork.take_part(forkable)
 
-    def take(lock: Any, taken: list[Any]) -> None:
+    def take(lock: Any, taken: list[Any], seconds: float | None = None) -> None:
         if threading.current_thread() is forker:
             forks.set()
         takes.append(lock.acquire(timeout=PATIENCE))

@@ -8,6 +8,7 @@ crosses to another call, a call of the parent fails, or a fork costs the parent 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import select
 import signal
@@ -26,6 +27,7 @@ from .support import MODELS, Result
 _WORKERS = 8
 _CHILDREN = 4
 _HANG_SECONDS = 40.0
+_LAST_WORDS_SECONDS = 1.0
 _MOST_HANGS = 3
 _MOST_TOLD = 2_000
 # Python's own, from 3.12 on; the threads are this script's, and it is this that is tried.
@@ -125,6 +127,9 @@ class _Forks:
             ready = [min(self._children, key=lambda pipe: self._children[pipe][1])]
             self.hangs += 1
             with contextlib.suppress(ProcessLookupError):
+                # First it shows where it hangs.
+                os.kill(self._children[ready[0]][0], signal.SIGUSR1)
+                select.select(ready, [], [], _LAST_WORDS_SECONDS)
                 os.kill(self._children[ready[0]][0], signal.SIGKILL)
         for pipe in ready:
             child, _ = self._children.pop(pipe)
@@ -140,6 +145,7 @@ def run(result: Result, short: bool) -> None:
     if not hasattr(os, "fork"):
         result.line = "this system has no fork"
         return
+    faulthandler.register(signal.SIGUSR1)
     with ServerProcess() as server:
         before = support.descriptors()
         with support.client() as client:

@@ -24,7 +24,7 @@ from tests.faults.harness import Peer, RawServer, good_reply
 from tests.faults.rows_process import prompt_of
 
 _SLOTS = 2
-_WORKERS = 3
+_WORKERS = 2
 _HANG_SECONDS = 60.0
 _ROUNDS_A_WATCH = 10
 _LONGEST_DELAY = 0.004
@@ -130,8 +130,8 @@ class Interrupter:
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._to_come:
             self._to_come -= 1
-            if not self._to_come:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+            if self._to_come:
+                signal.setitimer(signal.ITIMER_REAL, self._random.uniform(1e-6, _LONGEST_GAP))
             raise KeyboardInterrupt
 
     def _count_dropped(self, what: sys.UnraisableHookArgs) -> None:
@@ -144,13 +144,12 @@ class Interrupter:
             faulthandler.dump_traceback_later(_HANG_SECONDS, exit=True)
         sent = 2 if self._random.random() < _SHARE_OF_PAIRS else 1
         delay = self._random.uniform(1e-6, _LONGEST_DELAY)
-        gap = self._random.uniform(1e-6, _LONGEST_GAP)
         self.tally.interrupts += sent
         # Nested, since the second may come wherever the first is caught.
         try:
             try:
                 self._to_come = sent
-                signal.setitimer(signal.ITIMER_REAL, delay, gap)
+                signal.setitimer(signal.ITIMER_REAL, delay)
                 self._call_until_all_came()
             except KeyboardInterrupt:
                 self._call_until_all_came()

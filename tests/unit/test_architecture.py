@@ -20,6 +20,7 @@ LEVELS = {
     "_version": 0,
     "_log": 0,
     "_frames": 0,
+    "_importing": 0,
     "errors": 0,
     "_json": 1,
     "_secrets": 1,
