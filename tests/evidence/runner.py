@@ -11,6 +11,8 @@ from pathlib import Path
 
 import attrs
 
+from tests.faults.harness import unmeasured
+
 __all__ = ["EVIDENCE", "Evidence", "Seen", "play", "write"]
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -80,6 +82,7 @@ def play(name: str, *, short: bool) -> Seen:
         done = subprocess.run(
             [*command, *(evidence.short if short else evidence.full)],
             cwd=_ROOT,
+            env=unmeasured(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

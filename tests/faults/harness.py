@@ -41,6 +41,7 @@ __all__ = [
     "reply_to",
     "row",
     "rows",
+    "unmeasured",
 ]
 
 KEY = "sk-canary-0123456789-abcdefghijkl"
@@ -286,6 +287,14 @@ class RawServer:
             thread.join(10)
         for sock in socks:
             sock.close()
+
+
+def unmeasured() -> dict[str, str]:
+    """Return an environment without coverage's variables.
+
+    Coverage keeps a lock of its own in every traced function, which an interrupt can leave locked.
+    """
+    return {name: text for name, text in os.environ.items() if not name.startswith("COVERAGE")}
 
 
 def closed_port() -> int:

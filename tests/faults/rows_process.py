@@ -24,7 +24,7 @@ import trustme
 from termai_http import _fork, _sweeper
 
 from . import drivers
-from .harness import Bench, Broken, Peer, RawServer, good_reply, row
+from .harness import Bench, Broken, Peer, RawServer, good_reply, row, unmeasured
 
 __all__ = [
     "Child",
@@ -337,7 +337,12 @@ def _alone(bench: Bench, play: Callable[[Bench], None]) -> None:
         f"rows_process.play_alone({play.__name__!r}, {type(bench.driver).__name__!r})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=_ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code],
+        cwd=_ROOT,
+        env=unmeasured(),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     if done.returncode == _BROKEN:
         raise Broken(done.stderr.strip())
@@ -436,6 +441,7 @@ def interrupt_anywhere(bench: Bench) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.evidence.interrupts", "--count", "300"],
         cwd=_ROOT,
+        env=unmeasured(),
         capture_output=True,
         text=True,
         timeout=100,
