@@ -65,13 +65,17 @@ class Result:
 
     @property
     def told(self) -> bool:
-        """Whether key or prompt stood where people read: texts, fields, logs, figures."""
+        """Whether a secret stood where people read: texts, fields, logs, figures."""
         return any(place not in _DUMPS for place in self._places())
 
     @property
     def dumped(self) -> bool:
-        """Whether key or prompt stood in a pickle, or in a traceback with locals."""
+        """Whether a secret stood in a pickle, or in a traceback with locals."""
         return any(place in _DUMPS for place in self._places())
+
+    def shown_in(self, place: str | None) -> bool:
+        """Whether a secret stood there, in the bench's words."""
+        return place in self._places()
 
     def _places(self) -> list[str]:
         return [found[1] for flaw in self.flaws if (found := _SHOWN.fullmatch(flaw))]
@@ -150,6 +154,7 @@ def brief(result: Result | None, kept: str = "as promised") -> str:
     if not result.kept:
         said = _shorten(_plain(_steady(result.text)))
     notes = ["late"] if result.late and not _LATE.search(result.text) else []
+    notes += ["secret shown"] if result.told else []
     notes += ["descriptors left open"] if result.left_open else []
     notes += [flaw for flaw in result.flaws if "still in use" in flaw]
     return "; ".join([said, *notes])
@@ -208,8 +213,8 @@ def _section(title: str, rows: Sequence[Row], found: Mapping[tuple[str, str], Re
 _COUNTS: dict[str, Callable[[Result], bool]] = {
     "a call outlived its deadline": lambda result: result.late,
     f"not over after {PATIENCE} s": lambda result: result.hung,
-    "key or prompt in a text, a field, a log or a figure": lambda result: result.told,
-    "key or prompt in a pickle or a traceback with locals": lambda result: result.dumped,
+    "a secret in a text, a field, a log or a figure": lambda result: result.told,
+    "a secret in a pickle or a traceback with locals": lambda result: result.dumped,
     "file descriptors left open": lambda result: result.left_open,
 }
 
@@ -265,6 +270,9 @@ never made these promises: their columns show what a program gets in the same pl
 - *same*: the promise was kept. Otherwise, the first thing that was not.
 - *late*: a call took longer than the timeout it was given. The others' timeout is one for each
   read of each attempt; that of ``termai_http`` is one for the whole call.
+- *secret shown*: the key, the prompt or a proxy's password, in a text, a field, a log or a figure.
+  Pickles and tracebacks with locals count at the end only, but for F85 and F86, which are about
+  them.
 - *foreign*: the exception is none of the client's own, so its handlers for errors miss it.
 - *not over after {patience} s*: the row was killed then.
 - *-*: only ``termai_http`` has what the row is about.

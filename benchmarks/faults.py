@@ -51,6 +51,8 @@ _STREAM = (
     b'"choices": [{"index": 0, "delta": {"content": "fine"}, "finish_reason": "stop"}]}\n\n'
     b"data: [DONE]\n\n"
 )
+# What these rows promise is what the bench looks for after every row.
+_ABOUT_SECRETS = {"F85": "the pickled error", "F86": "a traceback with locals"}
 # What stands in these changes what a client does.
 _AMBIENT = re.compile(
     r"_proxy$|_ca_bundle$|^ssl_cert_|^sslkeylogfile$|^netrc$|^openai_|^anthropic_|^termai_",
@@ -98,7 +100,10 @@ def play(row: Row, client: str) -> Result:
     except BaseException as error:
         traceback.print_exc()
         kept, text = False, type(error).__name__
-    return Result(kept=kept, text=text, flaws=bench.flaws)
+    found = Result(kept=kept, text=text, flaws=bench.flaws)
+    if kept and found.shown_in(_ABOUT_SECRETS.get(row.number)):
+        return attrs.evolve(found, kept=False, text="secret shown")
+    return found
 
 
 def _environment() -> dict[str, str]:

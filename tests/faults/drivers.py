@@ -206,7 +206,7 @@ class RequestsDriver:
 
     def figures(self, client: Any) -> str:
         """Return what it shows of itself."""
-        return f"{client!r} {vars(client)!r}"
+        return f"{client!r}"
 
     def check_given_back(self, client: Any) -> None:
         """It counts nothing."""
