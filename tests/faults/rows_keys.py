@@ -168,7 +168,7 @@ def key_outside_ascii(bench: Bench) -> None:
     "F82",
     fault="a netrc file has an entry for the host",
     promise="never read: the key given is the one that goes out, also with trust_env",
-    argument="trust_env is on by default (design.md) and takes proxies and CA bundle, never netrc.",
+    argument="trust_env is on by default, and takes proxies and CA bundle, never netrc.",
 )
 def netrc(bench: Bench) -> None:
     """Call a host that ~/.netrc, and the file that NETRC names, have a password for."""
@@ -198,8 +198,7 @@ def netrc(bench: Bench) -> None:
     fault="HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are set",
     promise="with trust_env a proxy carries https only, as a CONNECT tunnel that shows neither key "
     "nor prompt; loopback and NO_PROXY are reached directly; without it the variables are ignored",
-    argument="The notes say trust_env=False; design.md takes proxies from the environment, once "
-    "for each client.",
+    argument="Proxies come from the environment by default, once for each client.",
 )
 def proxies_of_the_environment(bench: Bench) -> None:
     """Name a proxy that notes all it sees, and call what it must and must not see."""
@@ -244,7 +243,7 @@ def _check_what_ours_leaves_out(bench: Bench, spy: RawServer) -> None:
     fault="REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a bundle, or a file that is none",
     promise="with trust_env the bundle is used, read once for each client; ca_bundle= beats it; "
     "what cannot be loaded is a ConfigurationError when the client is made",
-    argument="design.md takes the CA bundle from the environment, which the notes leave out.",
+    argument="The CA bundle may come from the environment too.",
 )
 def ca_bundle_of_the_environment(bench: Bench) -> None:
     """Trust a server's own CA by a variable, and meet variables that name nothing."""
