@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
-from ._chat import list_models, open_stream, send_chat
+from ._chat import list_models, send_chat
 from ._client import Client
 from ._core import Core
 from ._frames import hide_locals
@@ -19,48 +19,22 @@ from .config import RetryConfig
 from .errors import TermaiHttpError
 from .models import ChatRequest, ChatResponse
 
-if TYPE_CHECKING:
-    from ._stream import Stream
-
-__all__ = ["Adapter", "chat_with", "stream_with"]
+__all__ = ["Adapter", "send_as"]
 
 
 _HEALTH_TIMEOUT = 5.0
+T = TypeVar("T")
 _Self = TypeVar("_Self", bound="Adapter")
 
 
-_Send = Callable[[Core, Account, Any, CallOptions], Any]
-
-
-def chat_with(
+def send_as(
     on: Client | None,
     account: Account,
     request: ChatRequest | Mapping[str, Any],
     given: Mapping[str, Any],
-) -> ChatResponse | BaseException:
-    """Send a chat for an account, and return what it raised as a value."""
-    reply: ChatResponse | BaseException = _send_with(on, account, request, given, send_chat)
-    return reply
-
-
-def stream_with(
-    on: Client | None,
-    account: Account,
-    request: ChatRequest | Mapping[str, Any],
-    given: Mapping[str, Any],
-) -> Stream | BaseException:
-    """Stream a chat for an account, and return what it raised as a value."""
-    reply: Stream | BaseException = _send_with(on, account, request, given, open_stream)
-    return reply
-
-
-def _send_with(
-    on: Client | None,
-    account: Account,
-    request: ChatRequest | Mapping[str, Any],
-    given: Mapping[str, Any],
-    send: _Send,
-) -> Any:
+    send: Callable[[Core, Account, Any, CallOptions], T | TermaiHttpError],
+) -> T | BaseException:
+    """Send a chat for an account; what it raised comes as a value, for the face to raise."""
     try:
         options = CallOptions(**given)
         used = on if on is not None else client()
@@ -111,7 +85,7 @@ class Adapter:
         try:
             given = {"api_key": api_key, "timeout": timeout, "retry": retry}
             given |= {"api_version": api_version, **_known(options)}
-            reply = chat_with(self._client, self._account, request, given)
+            reply = send_as(self._client, self._account, request, given, send_chat)
         except BaseException as torn:
             reply = torn
         del request, api_key, options

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._adapter import Adapter, chat_with, stream_with
+from ._adapter import Adapter, send_as
+from ._chat import open_stream, send_chat
 from ._client import Client
 from ._frames import hide_locals
 from ._target import Account
@@ -62,7 +63,8 @@ def chat(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -
     """
     reply: ChatResponse | BaseException
     try:
-        reply = chat_with(None, Account(provider="claude"), request, {"api_key": api_key})
+        account = Account(provider="claude")
+        reply = send_as(None, account, request, {"api_key": api_key}, send_chat)
     except BaseException as torn:
         reply = torn
     del request, api_key
@@ -84,7 +86,8 @@ def stream(request: ChatRequest | Mapping[str, Any], api_key: str | None = None)
     """
     reply: Stream | BaseException
     try:
-        reply = stream_with(None, Account(provider="claude"), request, {"api_key": api_key})
+        account = Account(provider="claude")
+        reply = send_as(None, account, request, {"api_key": api_key}, open_stream)
     except BaseException as torn:
         reply = torn
     del request, api_key
