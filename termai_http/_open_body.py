@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 from ._body import pieces
@@ -43,6 +44,8 @@ class OpenBody:
         self._attempt = attempt
         self._holder = holder
         self._host = host
+        self._reading = False
+        holder.lease.reader = weakref.ref(self)
         # A hook may have read it, or a test made it by hand.
         whole = response._content
         self._pieces = iter([whole]) if isinstance(whole, bytes) else pieces(response, limit)
@@ -50,7 +53,12 @@ class OpenBody:
     def read(self) -> bytes | TermaiHttpError:
         """Return what comes next, ``b""`` at the end, or the error in its place."""
         outer = active.bind(self._holder.lease)
+        # First this, and then the look whether the call was ended: who ends it does both in the
+        # other order, so at most one of the two closes, and never under the other's hands.
+        self._reading = True
         try:
+            if self._attempt.call.interrupted is not None:
+                raise ConnectionAbortedError("the call was interrupted")
             piece = next(self._pieces, b"")
             if piece or self._attempt.call.interrupted is None:
                 return piece
@@ -64,16 +72,27 @@ class OpenBody:
             self.close()
             raise
         finally:
+            self._reading = False
             active.restore(outer)
         self.close()
         return failure
 
+    def end_overdue(self) -> None:
+        """Close it from another thread after its deadline, unless it is just being read."""
+        if not self._reading:
+            self.close()
+
     def ended_early(self) -> TermaiHttpError | None:
         """Return the error where deadline or interrupt ended the call, whatever came before."""
+        attempt = self._attempt
+        call = attempt.call
+        # Asked for each piece of a stream, and nearly always with this answer.
+        if call.interrupted is None and call.clock.monotonic() < attempt.until:
+            return None
         try:
-            self._attempt.budget()
+            attempt.budget()
         except OSError as error:
-            return map_exception(error, self._attempt, self._host)
+            return map_exception(error, attempt, self._host)
         return None
 
     def drain(self) -> None:

@@ -8,14 +8,14 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from ._call import Attempt, Clock, Waker
 from .errors import DeadlineExceeded, PoolTimeout
 
-__all__ = ["Lease", "LeaseHolder", "PoolFigures", "Slots"]
+__all__ = ["Lease", "LeaseHolder", "PoolFigures", "Reader", "Slots"]
 
 _LONGEST_NAP = 1.0
 _GRACE = 0.25
@@ -51,9 +51,12 @@ class Lease:
         connected: Whether it got an open connection.
         over: Whether nobody wants it any more, though it may still stand in the queue.
         holder: Returns its ``LeaseHolder``, None once that is gone.
+        reader: Returns the body that its caller reads piece by piece, None where there is none.
     """
 
-    __slots__ = ("__weakref__", "attempt", "connected", "holder", "number", "over", "slots")
+    __slots__ = (
+        *("__weakref__", "attempt", "connected", "holder", "number", "over", "reader", "slots"),
+    )
 
     def __init__(self, slots: Slots, attempt: Attempt | None) -> None:
         self.slots = slots
@@ -62,6 +65,7 @@ class Lease:
         self.connected = False
         self.over = False
         self.holder: Callable[[], object] = _nobody_in_particular
+        self.reader: Callable[[], Reader | None] = _nobody
 
     @property
     def held(self) -> bool:
@@ -73,9 +77,14 @@ class Lease:
         """Whether its connection may go back into the pool."""
         return self.attempt is None or self.attempt.pooled
 
-    def overdue(self) -> bool:
-        """Tell whether its call should have ended by itself some time ago."""
-        return self.attempt is not None and self.attempt.call.left() < -_GRACE
+    def left(self) -> float | None:
+        """Return the seconds until its call is overdue; None for a raw use of the session.
+
+        A call ends by itself; nobody may come to read a stream that is held.
+        """
+        if self.attempt is None:
+            return None
+        return self.attempt.call.left() + (_GRACE if self.reader() is None else 0.0)
 
     def end(self, *, kept: bool) -> None:
         """Give the slot back; ``kept`` where the connection went back into the pool."""
@@ -95,6 +104,13 @@ class Lease:
             conn.close()
         if self.held:
             self.end(kept=False)
+
+
+class Reader(Protocol):
+    """A body that its caller reads piece by piece."""
+
+    def end_overdue(self) -> None:
+        """Close it, unless its caller is just reading: then that is woken, and closes it."""
 
 
 class LeaseHolder:
@@ -133,6 +149,10 @@ class LeaseHolder:
             lease.slots.leave_note(lease)
 
 
+def _nobody() -> None:
+    """Stand for the reader of a lease whose body nobody reads piece by piece."""
+
+
 def _nobody_in_particular() -> object:
     """Stand for the holder of a lease that has none of its own and is given back by hand."""
     return _nobody_in_particular
@@ -143,6 +163,15 @@ def _close(conn: Any, lease: Lease) -> None:
     if conn.lease is lease:
         conn.lease = None
         conn.close()
+
+
+def _end_overdue(lease: Lease) -> None:
+    """End a call that is past its deadline, in a thread that is not its own."""
+    assert lease.attempt is not None
+    # Its thread may be reading: then the connection is broken here, and closed there.
+    lease.attempt.call.interrupt(DeadlineExceeded)
+    if reader := lease.reader():
+        reader.end_overdue()
 
 
 class _Waiter:
@@ -300,32 +329,43 @@ class Slots:
             waiter.waker.set()
             self._queue.popleft()
 
-    def _search(self, *, at_once: bool = False) -> None:
+    def _search(self, *, at_once: bool = False) -> float | None:
         """Take back what nobody holds, or holds past its deadline and does not read.
 
         Only now and then, as each search looks at every lease.
+
+        Returns:
+            The seconds until the deadline of a body that is read piece by piece, at the earliest.
         """
-        overdue: list[Any] = []
+        overdue: list[Lease] = []
+        due: float | None = None
         with self.lock:
             now = self._clock.monotonic()
             if at_once or now >= self._next_search:
                 self._next_search = now + _LONGEST_NAP
                 for number, lease in list(self.held.items()):
+                    left = lease.left()
                     if lease.holder() is None:
                         self._orphans.append((self.out.pop(number, None), lease))
-                    elif lease.overdue():
+                    elif left is not None and left <= 0:
                         overdue.append(lease)
                     else:
+                        if left is not None and lease.reader() is not None:
+                            due = left if due is None else min(due, left)
                         continue
                     self._take_back(number, lease.connected)
             self._read_notes()
         for lease in overdue:
-            # Its thread may be reading: the connection is broken here, and closed there.
-            lease.attempt.call.interrupt(DeadlineExceeded)
+            _end_overdue(lease)
         while self._orphans:
             conn, lease = self._orphans.popleft()
             if conn is not None:
                 _close(conn, lease)
+        return due
+
+    def sweep_overdue(self) -> float | None:
+        """Take back what nobody holds or reads in time; returns as the search for it does."""
+        return self._search(at_once=True)
 
     def count_opened(self) -> None:
         """Count a connection that was opened."""

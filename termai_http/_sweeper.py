@@ -1,4 +1,4 @@
-"""The one thread of this package: it closes idle connections when no call comes to do it."""
+"""The one thread of this package: it closes what is idle or overdue when no call comes to do it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _JOIN_SECONDS = 2.0
 
 
 class Sweepable(Protocol):
-    """What holds idle connections."""
+    """What holds idle connections and streams that may not be read."""
 
     def sweep_dropped(self) -> float | None:
         """Close those past their time; return the seconds until the next look is due, if any."""
 
 
 class Sweeper:
-    """Runs a daemon thread while anything is idle; safe from any thread.
+    """Runs a daemon thread while a connection is idle or a stream open; safe from any thread.
 
-    It begins when a connection becomes idle, ends when none is left, and is stopped and joined
-    before a fork and at exit.
+    It begins when one is, ends when none is left, and is stopped and joined before a fork and at
+    exit.
     """
 
     def __init__(self) -> None:
@@ -62,10 +62,10 @@ class Sweeper:
             self._watched.add(sweepable)
 
     def watch(self, within: float) -> None:
-        """See to it that somebody looks, now that a connection became idle.
+        """See to it that somebody looks, now that a connection became idle or a stream began.
 
         Args:
-            within: Seconds after which the connection may be due.
+            within: Seconds after which it may be due.
         """
         if self._thread is not None and within >= self._nap:
             return
@@ -157,7 +157,7 @@ class Sweeper:
             try:
                 dues.append(sweepable.sweep_dropped())
             except Exception:
-                log.exception("Idle connections could not be swept")
+                log.exception("Idle connections and overdue streams could not be swept")
         return min((due for due in dues if due is not None), default=None)
 
 

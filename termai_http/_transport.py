@@ -28,7 +28,7 @@ from ._slots import Lease, LeaseHolder, PoolFigures, Slots
 from ._sweeper import sweeper
 from ._tls import make_context
 from .config import HttpClientConfig, RetryConfig
-from .dialects._base import request_id
+from .dialects._errors import request_id
 
 __all__ = ["Transport"]
 
@@ -165,6 +165,8 @@ class Transport:
             response = self._send(request, attempt)
             if keep_open and 200 <= response.status_code <= 299:
                 opened = OpenBody(response, attempt, holder, host, self._config.limits.body)
+                # Nobody may come to read it, and then somebody else has to end it.
+                sweeper.watch(attempt.call.left())
                 return opened
             return self._read(response, attempt)
         except errors.TermaiHttpError as error:
@@ -228,12 +230,14 @@ class Transport:
         return self._slots.figures()
 
     def sweep_dropped(self) -> float | None:
-        """Close idle connections that are too old, too many, or closed by the server.
+        """Close idle connections that are of no use, and streams that nobody reads in time.
+
+        Idle ones are of no use where they are too old, too many, or closed by the server.
 
         Returns:
-            The seconds until the next look is due; None where nothing is idle.
+            The seconds until the next look is due; None where nothing is idle and no stream open.
         """
-        dues = []
+        dues = [self._slots.sweep_overdue()]
         for pool in self._adapter.pools():
             pool.idle.sweep_dropped()
             dues.append(pool.idle.next_expiry())
