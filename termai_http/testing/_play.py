@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
 
 from . import _faults
+from ._answer import Backend, answer
+from ._framing import CHUNKED, Delivery, head, payload, whole
 from ._record import RecordedRequest
-from ._replies import Reply, answer, error_reply
-from ._wire import Wire, response_head
+from ._replies import Reply, error_reply, error_status
+from ._streaming import stream_act
+from ._wire import Wire, chunk
 
 __all__ = ["play"]
-
-_Reply = Callable[[RecordedRequest], str]
 
 
 def play(
@@ -21,7 +24,7 @@ def play(
     request: RecordedRequest,
     number: int,
     fault: _faults.Fault | None,
-    text: _Reply,
+    backend: Backend,
     stopping: threading.Event,
 ) -> bool:
     """Answer one request.
@@ -30,8 +33,8 @@ def play(
         wire: The connection.
         request: What was asked.
         number: Its number at this server.
-        fault: What to do in place of a good reply; None does nothing else.
-        text: Gives the text of a good reply.
+        fault: What to do in place of the usual reply; None does nothing else.
+        backend: What the server answers with.
         stopping: Set when the server closes; ends every wait.
 
     Returns:
@@ -39,141 +42,151 @@ def play(
     """
     if isinstance(fault, _faults.Delay):
         stopping.wait(fault.seconds)
-    said = fault.text if isinstance(fault, _faults.Text) else None
-    if fault is None or isinstance(fault, (_faults.Delay, _faults.Text)):
-        wire.sock.sendall(_whole(answer(request, number, text(request) if said is None else said)))
-        return True
     if isinstance(fault, _faults.Status):
-        wire.sock.sendall(_whole(_status(fault, request, number)))
+        wire.sock.sendall(whole(_status(fault, request, number)))
         return True
+    chosen = fault if isinstance(fault, _faults.ChosenReply) else None
+    good = answer(request, number, backend, chosen)
+    delivery = Delivery(wire=wire, good=good, pace=backend.pace, stopping=stopping)
+    if good.streamed is not None and (act := stream_act(fault)) is not None:
+        return act(delivery, fault)
+    if isinstance(fault, _faults.ErrorEvent):
+        return delivery.send(whole(error_status(fault, request.dialect, number)))
+    return _act_for(fault)(delivery, fault)
+
+
+def _act_for(fault: _faults.Fault | None) -> Callable[[Delivery, Any], bool]:
+    if fault is None:
+        return _good
     for kind, act in _ACTS.items():
         if isinstance(fault, kind):
-            good = answer(request, number, text(request))
-            return act(wire, fault, good, stopping)
+            return act
     raise TypeError(f"{fault!r} is no fault of this server")
 
 
 def _status(fault: _faults.Status, request: RecordedRequest, number: int) -> Reply:
     reply = error_reply(fault.status, request.dialect, number, code=fault.code)
-    headers = {**reply.headers, **fault.headers}
+    headers: Mapping[str, str] = {**reply.headers, **fault.headers}
     if fault.retry_after is not None:
-        headers["Retry-After"] = str(fault.retry_after)
+        headers = {**headers, "Retry-After": str(fault.retry_after)}
     return Reply(
         status=fault.status, headers=headers, body=reply.body if fault.body is None else fault.body
     )
 
 
-def _payload(reply: Reply) -> tuple[bytes, str]:
-    if isinstance(reply.body, bytes):
-        return reply.body, "text/plain"
-    if isinstance(reply.body, str):
-        return reply.body.encode(), "text/plain; charset=utf-8"
-    return json.dumps(reply.body).encode(), "application/json"
+def _good(delivery: Delivery, fault: _faults.Fault | None) -> bool:
+    return delivery.send(whole(delivery.good))
 
 
-def _head(reply: Reply, kind: str, framing: Mapping[str, str]) -> bytes:
-    fields: dict[str, str] = {"Content-Type": kind, **reply.headers, **framing}
-    return response_head(reply.status, fields.items())
-
-
-def _whole(reply: Reply) -> bytes:
-    body, kind = _payload(reply)
-    return _head(reply, kind, {"Content-Length": str(len(body))}) + body
-
-
-def _reset(wire: Wire, fault: _faults.Fault, good: Reply, stopping: threading.Event) -> bool:
-    wire.reset()
+def _reset(delivery: Delivery, fault: _faults.Fault) -> bool:
+    delivery.wire.reset()
     return False
 
 
-def _close(wire: Wire, fault: _faults.Fault, good: Reply, stopping: threading.Event) -> bool:
+def _close(delivery: Delivery, fault: _faults.Fault) -> bool:
     return False
 
 
-def _truncated(
-    wire: Wire, fault: _faults.TruncatedBody, good: Reply, stopping: threading.Event
-) -> bool:
-    wire.sock.sendall(_whole(good)[: -fault.missing])
+def _truncated(delivery: Delivery, fault: _faults.TruncatedBody) -> bool:
+    delivery.send(whole(delivery.good)[: -fault.missing])
     return False
 
 
-def _truncated_chunked(
-    wire: Wire, fault: _faults.Fault, good: Reply, stopping: threading.Event
-) -> bool:
-    body, kind = _payload(good)
-    half = body[: len(body) // 2]
-    head = _head(good, kind, {"Transfer-Encoding": "chunked"})
-    wire.sock.sendall(head + b"%x\r\n%b\r\n" % (len(half), half))
+def _truncated_chunked(delivery: Delivery, fault: _faults.Fault) -> bool:
+    body, kind = payload(delivery.good)
+    delivery.send(head(delivery.good, kind, CHUNKED), chunk(body[: len(body) // 2]))
     return False
 
 
-def _invalid_json(wire: Wire, fault: _faults.Fault, good: Reply, stopping: threading.Event) -> bool:
-    body = b'{"id": "almost", "choices": [}'
-    head = _head(good, "application/json", {"Content-Length": str(len(body))})
-    wire.sock.sendall(head + body)
-    return True
+def _instead(delivery: Delivery, body: bytes, kind: str) -> bool:
+    framing = {"Content-Length": str(len(body))}
+    return delivery.send(head(delivery.good, kind, framing), body)
 
 
-def _html(wire: Wire, fault: _faults.Fault, good: Reply, stopping: threading.Event) -> bool:
-    body = b"<!doctype html><title>Sign in</title><h1>Welcome to the hotel's network</h1>"
-    head = _head(good, "text/html; charset=utf-8", {"Content-Length": str(len(body))})
-    wire.sock.sendall(head + body)
-    return True
+def _invalid_json(delivery: Delivery, fault: _faults.Fault) -> bool:
+    return _instead(delivery, b'{"id": "almost", "choices": [}', "application/json")
 
 
-def _empty(wire: Wire, fault: _faults.Fault, good: Reply, stopping: threading.Event) -> bool:
-    wire.sock.sendall(_head(good, "application/json", {"Content-Length": "0"}))
-    return True
+def _html(delivery: Delivery, fault: _faults.Fault) -> bool:
+    page = b"<!doctype html><title>Sign in</title><h1>Welcome to the hotel's network</h1>"
+    return _instead(delivery, page, "text/html; charset=utf-8")
 
 
-def _trickle(wire: Wire, fault: _faults.Trickle, good: Reply, stopping: threading.Event) -> bool:
-    body, kind = _payload(good)
-    wire.sock.sendall(_head(good, kind, {"Content-Length": str(len(body))}))
-    pieces = (body[at : at + fault.size] for at in range(0, len(body), fault.size))
-    return _slowly(wire, pieces, fault.interval, stopping)
+def _empty(delivery: Delivery, fault: _faults.Fault) -> bool:
+    return _instead(delivery, b"", payload(delivery.good)[1])
 
 
-def _trickle_headers(
-    wire: Wire, fault: _faults.TrickleHeaders, good: Reply, stopping: threading.Event
-) -> bool:
-    whole = _whole(good)
-    end = whole.index(b"\r\n\r\n") + 4
-    pieces = [whole[at : at + 1] for at in range(end)]
-    return _slowly(wire, [*pieces, whole[end:]], fault.interval, stopping)
+def _trickle(delivery: Delivery, fault: _faults.Trickle) -> bool:
+    body, kind = payload(delivery.good)
+    delivery.send(head(delivery.good, kind, {"Content-Length": str(len(body))}))
+    pieces = [body[at : at + fault.size] for at in range(0, len(body), fault.size)]
+    return delivery.send(*pieces, pace=fault.interval)
 
 
-def _slowly(
-    wire: Wire, pieces: Iterable[bytes], interval: float, stopping: threading.Event
-) -> bool:
-    for piece in pieces:
-        wire.sock.sendall(piece)
-        if stopping.wait(interval):
-            return False
-    return True
+def _trickle_headers(delivery: Delivery, fault: _faults.TrickleHeaders) -> bool:
+    all_of_it = whole(delivery.good)
+    end = all_of_it.index(b"\r\n\r\n") + 4
+    pieces = [all_of_it[at : at + 1] for at in range(end)]
+    return delivery.send(*pieces, all_of_it[end:], pace=fault.interval)
 
 
-def _silent(wire: Wire, fault: _faults.Fault, good: Reply, stopping: threading.Event) -> bool:
-    # Ends when the client gives up, or when the server closes and shuts the socket down.
-    wire.sock.recv(1)
-    return False
+def _silent(delivery: Delivery, fault: _faults.Fault) -> bool:
+    return delivery.silence()
 
 
-def _raw(wire: Wire, fault: _faults.Raw, good: Reply, stopping: threading.Event) -> bool:
-    wire.sock.sendall(fault.data)
+def _raw(delivery: Delivery, fault: _faults.Raw) -> bool:
+    delivery.send(fault.data)
     return not fault.close
 
 
-_ACTS: dict[type[_faults.Fault], Callable[..., bool]] = {
+def _cut(delivery: Delivery, fault: _faults.CutAfter) -> bool:
+    body, kind = payload(delivery.good)
+    half = body[: len(body) // 2]
+    length = len(half) if fault.how == "end" else len(body)
+    delivery.send(head(delivery.good, kind, {"Content-Length": str(length)}), half)
+    if fault.how == "reset":
+        delivery.wire.reset()
+    return fault.how == "end"
+
+
+def _stall(delivery: Delivery, fault: _faults.Fault) -> bool:
+    body, kind = payload(delivery.good)
+    framing = {"Content-Length": str(len(body))}
+    delivery.send(head(delivery.good, kind, framing), body[: len(body) // 2])
+    return delivery.silence()
+
+
+def _no_end(delivery: Delivery, fault: _faults.NoEnd) -> bool:
+    good = delivery.good
+    if good.unfinished is not None and not fault.finished:
+        good = attrs.evolve(good, body=good.unfinished(good.body))
+    return delivery.send(whole(good))
+
+
+def _close_delimited(delivery: Delivery, fault: _faults.Fault) -> bool:
+    body, kind = payload(delivery.good)
+    delivery.send(head(delivery.good, kind, {"Connection": "close"}), body)
+    return False
+
+
+_ACTS: dict[type[_faults.Fault], Callable[[Delivery, Any], bool]] = {
+    _faults.ChosenReply: _good,
+    _faults.Delay: _good,
+    _faults.Paced: _good,
     _faults.ResetBeforeRead: _reset,
     _faults.ResetAfterRead: _reset,
     _faults.CloseAfterRead: _close,
+    _faults.CloseDelimited: _close_delimited,
+    _faults.CutAfter: _cut,
     _faults.TruncatedBody: _truncated,
     _faults.TruncatedChunked: _truncated_chunked,
     _faults.InvalidJson: _invalid_json,
     _faults.Html: _html,
     _faults.EmptyBody: _empty,
+    _faults.NoEnd: _no_end,
     _faults.Trickle: _trickle,
     _faults.TrickleHeaders: _trickle_headers,
     _faults.Silent: _silent,
+    _faults.Stall: _stall,
     _faults.Raw: _raw,
 }

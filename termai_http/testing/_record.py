@@ -8,7 +8,11 @@ from typing import Any
 
 import attrs
 
+from ._reading import prompt_of, results_of, tools_of
+
 __all__ = ["RecordedConnection", "RecordedRequest"]
+
+_CLAUDE_PATHS = ("/messages", "/messages/count_tokens")
 
 
 @attrs.frozen(kw_only=True)
@@ -49,25 +53,30 @@ class RecordedRequest:
     @property
     def prompt(self) -> str:
         """The text of the last user turn; ``""`` where there is none."""
+        return prompt_of(self.json)
+
+    @property
+    def stream(self) -> bool:
+        """Whether a stream is asked for."""
         body = self.json
-        messages = body.get("messages") if isinstance(body, dict) else None
-        for message in reversed(messages if isinstance(messages, list) else []):
-            if isinstance(message, dict) and message.get("role") == "user":
-                return _text(message.get("content"))
-        return ""
+        return isinstance(body, dict) and body.get("stream") is True
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """The names of the functions that the model may call."""
+        body = self.json
+        return tuple(tools_of(body)) if isinstance(body, dict) else ()
+
+    @property
+    def tool_results(self) -> tuple[str, ...]:
+        """The texts of the tools' results, where the last turn holds some."""
+        return tuple(results_of(self.json))
 
     @property
     def dialect(self) -> str:
         """``"claude"`` or ``"openai"``, told by path and headers."""
-        claude = self.path.endswith("/messages") or "anthropic-version" in self.headers
+        claude = self.path.endswith(_CLAUDE_PATHS) or "anthropic-version" in self.headers
         return "claude" if claude else "openai"
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    return "".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
 
 
 @attrs.frozen(kw_only=True)

@@ -1,17 +1,27 @@
-"""Realistic replies and errors of both vendors, as values; pure."""
+"""Answers as values, with both vendors' headers and errors; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from ._record import RecordedRequest
+from ._checks import Problem
+from ._events import Event
+from ._faults import ErrorEvent
 
-__all__ = ["Reply", "answer", "error_reply"]
+__all__ = [
+    "CREATED",
+    "Reply",
+    "Streamed",
+    "error_reply",
+    "error_status",
+    "refused",
+    "vendor_headers",
+]
 
-_CREATED = 1_790_000_000
+CREATED = 1_790_000_000
 _ERROR_TYPES = {
     "openai": {
         400: "invalid_request_error",
@@ -36,40 +46,52 @@ _ERROR_TYPES = {
         529: "overloaded_error",
     },
 }
-_SAMPLING = ("temperature", "top_k", "top_p")
+_STATUSES = {
+    **{kind: status for status, kind in _ERROR_TYPES["claude"].items()},
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "server_error": 500,
+}
+
+
+@attrs.frozen(kw_only=True)
+class Streamed:
+    """A reply as the events of a stream.
+
+    Attributes:
+        events: All of them, in order.
+        error: Makes the vendor's error event, given how many events came before it.
+    """
+
+    events: Sequence[Event]
+    error: Callable[[ErrorEvent, int], Event]
 
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """A status, its headers and a body: bytes, or an object that goes out as JSON."""
+    """A status, its headers and a body: bytes, or an object that goes out as JSON.
+
+    Attributes:
+        streamed: The same as a stream, where one is asked for.
+        unfinished: Takes the finish reason out of the body, where it has one.
+    """
 
     status: int
     headers: Mapping[str, str] = attrs.field(factory=dict)
     body: Any = b""
-
-
-def answer(request: RecordedRequest, number: int, text: str) -> Reply:
-    """Answer one request as its vendor would, wrong ones included.
-
-    Args:
-        request: The request.
-        number: Its number at this server, for ids.
-        text: What a good reply says.
-    """
-    dialect = request.dialect
-    if request.path in ("/v1/models", "/models") and request.method == "GET":
-        return _unauthorized(request, number) or _models(dialect, number)
-    if request.method != "POST" or not request.path.endswith(("/chat/completions", "/messages")):
-        return error_reply(404, dialect, number, f"Unknown path {request.path}")
-    wrong = _unauthorized(request, number) or _invalid(request, number)
-    if wrong is not None:
-        return wrong
-    body = _openai_reply if dialect == "openai" else _claude_reply
-    return Reply(status=200, headers=_headers(dialect, number), body=body(request, number, text))
+    streamed: Streamed | None = None
+    unfinished: Callable[[Any], Any] | None = None
 
 
 def error_reply(
-    status: int, dialect: str, number: int, message: str | None = None, code: str | None = None
+    status: int,
+    dialect: str,
+    number: int,
+    message: str | None = None,
+    code: str | None = None,
+    *,
+    kind: str | None = None,
+    param: str | None = None,
 ) -> Reply:
     """Return a vendor's own error for a status.
 
@@ -79,13 +101,15 @@ def error_reply(
         number: The request's number, for its id.
         message: What went wrong; None says so by status.
         code: The vendor's error code; None for none.
+        kind: The error's type; None means the usual one for the status.
+        param: The parameter at fault, which OpenAI names.
     """
-    kind = _ERROR_TYPES[dialect].get(status, "api_error")
+    kind = kind or _ERROR_TYPES[dialect].get(status, "api_error")
     said = message or f"The loopback server was told to answer {status}."
     error: dict[str, Any] = {"message": said, "type": kind}
-    headers = _headers(dialect, number)
+    headers = vendor_headers(dialect, number)
     if dialect == "openai":
-        error |= {"param": None, "code": code}
+        error |= {"param": param, "code": code}
         return Reply(status=status, headers=headers, body={"error": error})
     if code is not None:
         error["details"] = {"error_code": code}
@@ -93,7 +117,23 @@ def error_reply(
     return Reply(status=status, headers=headers, body=body)
 
 
-def _headers(dialect: str, number: int) -> dict[str, str]:
+def refused(problem: Problem, dialect: str, number: int) -> Reply:
+    """Return the vendor's answer to a wrong request."""
+    return error_reply(
+        problem.status, dialect, number, problem.message, problem.code, param=problem.param
+    )
+
+
+def error_status(fault: ErrorEvent, dialect: str, number: int) -> Reply:
+    """Return the answer that an error event stands for, where no stream is asked for."""
+    usual = "overloaded_error" if dialect == "claude" else "server_error"
+    kind = fault.type or usual
+    status = _STATUSES.get(fault.code or kind) or _STATUSES.get(kind, 500)
+    return error_reply(status, dialect, number, fault.message, fault.code, kind=kind)
+
+
+def vendor_headers(dialect: str, number: int) -> dict[str, str]:
+    """Return the headers of a vendor's answer, with the request's id among them."""
     if dialect == "claude":
         return {
             "request-id": f"req_claude_{number:06d}",
@@ -115,96 +155,4 @@ def _headers(dialect: str, number: int) -> dict[str, str]:
         "x-ratelimit-limit-tokens": "2000000",
         "x-ratelimit-remaining-tokens": "1999000",
         "x-ratelimit-reset-tokens": "30ms",
-    }
-
-
-def _unauthorized(request: RecordedRequest, number: int) -> Reply | None:
-    bearer = request.headers.get("authorization", "")
-    if bearer.startswith("Bearer ") and bearer != "Bearer ":
-        return None
-    if request.dialect == "claude" and request.headers.get("x-api-key"):
-        return None
-    wanted = "x-api-key" if request.dialect == "claude" else "Authorization: Bearer"
-    return error_reply(401, request.dialect, number, f"No API key: send {wanted}.")
-
-
-def _invalid(request: RecordedRequest, number: int) -> Reply | None:
-    dialect, body = request.dialect, request.json
-    if not isinstance(body, dict):
-        return error_reply(400, dialect, number, "The body is no JSON object.")
-    required = ["model", "messages"] + ["max_tokens"] * (dialect == "claude")
-    for name in required:
-        if not body.get(name):
-            return error_reply(400, dialect, number, f"{name}: field required")
-    if body.get("stream"):
-        return error_reply(400, dialect, number, "stream: this server does not stream.")
-    version = request.headers.get("anthropic-version")
-    if dialect == "claude" and not version:
-        return error_reply(400, dialect, number, "anthropic-version: header required")
-    refused = [name for name in _SAMPLING if name in body]
-    if version == "2026-10-21" and refused:
-        return error_reply(400, dialect, number, f"{refused[0]}: not taken by this version")
-    return None
-
-
-def _models(dialect: str, number: int) -> Reply:
-    names = {"claude": ["claude-opus-5-5", "claude-haiku-5-5"], "openai": ["gpt-5.5", "gpt-6-sol"]}
-    if dialect == "claude":
-        data: list[dict[str, Any]] = [
-            {"type": "model", "id": name, "display_name": name} for name in names[dialect]
-        ]
-        body: dict[str, Any] = {"data": data, "has_more": False}
-        body |= {"first_id": data[0]["id"], "last_id": data[-1]["id"]}
-    else:
-        data = [
-            {"id": name, "object": "model", "created": _CREATED, "owned_by": "system"}
-            for name in names[dialect]
-        ]
-        body = {"object": "list", "data": data}
-    return Reply(status=200, headers=_headers(dialect, number), body=body)
-
-
-def _tokens(text: str) -> int:
-    return max(len(text) // 4, 1)
-
-
-def _openai_reply(request: RecordedRequest, number: int, text: str) -> dict[str, Any]:
-    read, written = _tokens(request.prompt) + 8, _tokens(text)
-    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
-    message["annotations"] = []
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-    return {
-        "id": f"chatcmpl-{number:06d}",
-        "object": "chat.completion",
-        "created": _CREATED + number,
-        "model": request.model,
-        "choices": [choice],
-        "usage": {
-            "prompt_tokens": read,
-            "completion_tokens": written,
-            "total_tokens": read + written,
-            "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 0},
-        },
-        "service_tier": "default",
-        "system_fingerprint": "fp_loopback",
-    }
-
-
-def _claude_reply(request: RecordedRequest, number: int, text: str) -> dict[str, Any]:
-    return {
-        "id": f"msg_{number:06d}",
-        "type": "message",
-        "role": "assistant",
-        "model": request.model,
-        "content": [{"type": "text", "text": text}],
-        "stop_reason": "end_turn",
-        "stop_sequence": None,
-        "usage": {
-            "input_tokens": _tokens(request.prompt) + 8,
-            "output_tokens": _tokens(text),
-            "cache_creation_input_tokens": 0,
-            "cache_read_input_tokens": 0,
-            "service_tier": "standard",
-        },
     }

@@ -8,10 +8,11 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from ._faults import Fault, ResetBeforeRead
+from ._answer import Backend
+from ._faults import ChosenReply, Fault, ResetBeforeRead
 from ._play import play
 from ._record import RecordedConnection, RecordedRequest
 from ._wire import BadRequest, RawRequest, Wire, response_head
@@ -35,10 +36,12 @@ class _Connection:
 
 
 class Server:
-    """Speaks OpenAI's and Claude's chat APIs on 127.0.0.1.
+    """Speaks OpenAI's and Claude's APIs on 127.0.0.1, whole and streamed.
 
-    Good replies repeat the prompt, so that each can be checked against its own. Wrong requests
-    get the vendor's own error. Every method is safe from any thread.
+    Good replies repeat the prompt, so that each can be checked against its own. A request with
+    tools gets a call of those that the prompt names, or of the first, and then its results
+    repeated. Where a JSON schema is asked for, a reply fits it. Wrong requests get the vendor's
+    own error. Every method is safe from any thread.
 
     Args:
         port: Port to listen on; 0 takes a free one.
@@ -46,7 +49,11 @@ class Server:
         connect_delay: Seconds that each new connection waits before its first request is read,
             as a TLS handshake with a vendor would take.
         delay: Seconds before each reply.
-        reply: Gives the text of a good reply; None repeats the prompt.
+        reply: Gives the text of a good reply, or a value such as ``ToolCalls``; None, given here
+            or returned, means the usual reply.
+        pace: Seconds between the events of a stream; 0 sends them at once.
+        models: Names that the list of models holds, for either vendor; None means a few of each
+            vendor's own.
     """
 
     def __init__(
@@ -56,13 +63,15 @@ class Server:
         tls: ssl.SSLContext | None = None,
         connect_delay: float = 0.0,
         delay: float = 0.0,
-        reply: Callable[[RecordedRequest], str] | None = None,
+        reply: Callable[[RecordedRequest], str | ChosenReply | None] | None = None,
+        pace: float = 0.0,
+        models: Sequence[str] | None = None,
     ) -> None:
         self._wanted_port = port
         self._tls = tls
         self._connect_delay = connect_delay
         self._delay = delay
-        self._reply = reply or (lambda request: f"You said: {request.prompt}")
+        self._backend = Backend(reply=reply, models=models, pace=pace)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._numbers = itertools.count(1)
@@ -156,7 +165,7 @@ class Server:
         self._predicate = predicate
 
     def reset(self) -> None:
-        """Forget what was recorded and scripted; open connections stay."""
+        """Forget what was recorded and scripted; connections and stored responses stay."""
         with self._lock:
             self._requests.clear()
             self._ended.clear()
@@ -258,7 +267,7 @@ class Server:
         if self._delay:
             self._stopping.wait(self._delay)
         number = next(self._numbers)
-        kept = play(wire, request, number, fault, self._reply, self._stopping)
+        kept = play(wire, request, number, fault, self._backend, self._stopping)
         return kept and raw.keep_alive
 
     def _fault_for(self, request: RecordedRequest) -> Fault | None:

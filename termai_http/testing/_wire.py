@@ -10,8 +10,10 @@ from http import HTTPStatus
 
 import attrs
 
-__all__ = ["BadRequest", "RawRequest", "Wire", "response_head"]
+__all__ = ["LAST_CHUNK", "BadRequest", "RawRequest", "Wire", "chunk", "response_head"]
 
+LAST_CHUNK = b"0\r\n\r\n"
+_REASONS = {status.value: status.phrase for status in HTTPStatus} | {529: "Overloaded"}
 _CHUNK = 65536
 _MOST_HEADERS = 262144
 
@@ -126,9 +128,11 @@ def _keeps_alive(version: str, connection: str) -> bool:
 
 def response_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     """Return a status line and headers, with the empty line that ends them."""
-    try:
-        reason = HTTPStatus(status).phrase
-    except ValueError:
-        reason = "Overloaded" if status == 529 else "Status"
-    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers)]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    reason = _REASONS.get(status, "Status")
+    lines = [f"{name}: {value}\r\n" for name, value in headers]
+    return f"HTTP/1.1 {status} {reason}\r\n{''.join(lines)}\r\n".encode("latin-1")
+
+
+def chunk(data: bytes) -> bytes:
+    """Return data as one chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -108,7 +108,6 @@ def test_a_prompt_may_be_made_of_parts(server: Server) -> None:
         ({"messages": MESSAGES}, OPENAI, "/v1/chat/completions", 400, "model"),
         ({"model": "m", "messages": MESSAGES}, CLAUDE, "/v1/messages", 400, "max_tokens"),
         (BODY, {"x-api-key": "k"}, "/v1/messages", 400, "anthropic-version"),
-        ({**BODY, "stream": True}, OPENAI, "/v1/chat/completions", 400, "stream"),
         (
             {**BODY, "temperature": 1},
             {**CLAUDE, "anthropic-version": "2026-10-21"},
