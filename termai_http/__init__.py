@@ -14,8 +14,11 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from ._client import Client
+    from ._content import Document, Image
+    from ._conversation import Conversation
     from ._handler import RequestHandler
     from ._in_flight import CancelToken
+    from ._query_models import Embeddings, ModelInfo
     from ._shared import (
         HttpClientManager,
         chat,
@@ -27,7 +30,11 @@ if TYPE_CHECKING:
         stats,
         stream,
     )
+    from ._shared_queries import count_tokens, embed, list_models
+    from ._shared_tools import run_tools
+    from ._specs import ToolSpec
     from ._stream import Stream
+    from ._tool_run import CalledTool, ToolRun
     from .claude import ClaudeAdapter
     from .config import HttpClientConfig, Limits, RetryConfig
     from .errors import (
@@ -50,6 +57,7 @@ if TYPE_CHECKING:
         InvalidResponseError,
         MissingKeyError,
         NotFoundError,
+        OutputError,
         OverloadedError,
         PermissionDeniedError,
         PoolTimeout,
@@ -69,7 +77,7 @@ if TYPE_CHECKING:
         UnprocessableEntityError,
     )
     from .metrics import ClientStats, HttpMetrics, HttpStats
-    from .models import ChatRequest, ChatResponse, Message, Usage
+    from .models import ChatRequest, ChatResponse, Message, StreamEvent, ToolCall, Usage
     from .models import ChatRequest as ChatCompletionRequest
     from .models import ChatResponse as ChatCompletionResponse
     from .openai import OpenAIAdapter
@@ -82,6 +90,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "CallCancelled",
+    "CalledTool",
     "CancelToken",
     "ChatCompletionRequest",
     "ChatCompletionResponse",
@@ -95,20 +104,26 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "ConnectTimeout",
+    "Conversation",
     "DNSError",
     "DeadlineExceeded",
+    "Document",
+    "Embeddings",
     "HttpClientConfig",
     "HttpClientManager",
     "HttpMetrics",
     "HttpStats",
+    "Image",
     "InternalServerError",
     "InvalidRequestError",
     "InvalidResponseError",
     "Limits",
     "Message",
     "MissingKeyError",
+    "ModelInfo",
     "NotFoundError",
     "OpenAIAdapter",
+    "OutputError",
     "OverloadedError",
     "PermissionDeniedError",
     "PoolTimeout",
@@ -123,9 +138,13 @@ __all__ = [
     "ResponseTooLarge",
     "RetryConfig",
     "Stream",
+    "StreamEvent",
     "StreamInterrupted",
     "TLSError",
     "TermaiHttpError",
+    "ToolCall",
+    "ToolRun",
+    "ToolSpec",
     "TruncatedResponse",
     "UnexpectedRedirect",
     "UnprocessableEntityError",
@@ -135,7 +154,11 @@ __all__ = [
     "client",
     "client_with_config",
     "close",
+    "count_tokens",
+    "embed",
     "initialize",
+    "list_models",
+    "run_tools",
     "show_http_stats",
     "stats",
     "stream",
@@ -149,6 +172,7 @@ _HOMES = {
     "AuthenticationError": ("errors", "AuthenticationError"),
     "BadRequestError": ("errors", "BadRequestError"),
     "CallCancelled": ("errors", "CallCancelled"),
+    "CalledTool": ("_tool_run", "CalledTool"),
     "CancelToken": ("_in_flight", "CancelToken"),
     "ChatCompletionRequest": ("models", "ChatRequest"),
     "ChatCompletionResponse": ("models", "ChatResponse"),
@@ -162,20 +186,26 @@ _HOMES = {
     "ConfigurationError": ("errors", "ConfigurationError"),
     "ConflictError": ("errors", "ConflictError"),
     "ConnectTimeout": ("errors", "ConnectTimeout"),
+    "Conversation": ("_conversation", "Conversation"),
     "DNSError": ("errors", "DNSError"),
     "DeadlineExceeded": ("errors", "DeadlineExceeded"),
+    "Document": ("_content", "Document"),
+    "Embeddings": ("_query_models", "Embeddings"),
     "HttpClientConfig": ("config", "HttpClientConfig"),
     "HttpClientManager": ("_shared", "HttpClientManager"),
     "HttpMetrics": ("metrics", "HttpMetrics"),
     "HttpStats": ("metrics", "HttpStats"),
+    "Image": ("_content", "Image"),
     "InternalServerError": ("errors", "InternalServerError"),
     "InvalidRequestError": ("errors", "InvalidRequestError"),
     "InvalidResponseError": ("errors", "InvalidResponseError"),
     "Limits": ("config", "Limits"),
     "Message": ("models", "Message"),
     "MissingKeyError": ("errors", "MissingKeyError"),
+    "ModelInfo": ("_query_models", "ModelInfo"),
     "NotFoundError": ("errors", "NotFoundError"),
     "OpenAIAdapter": ("openai", "OpenAIAdapter"),
+    "OutputError": ("errors", "OutputError"),
     "OverloadedError": ("errors", "OverloadedError"),
     "PermissionDeniedError": ("errors", "PermissionDeniedError"),
     "PoolTimeout": ("errors", "PoolTimeout"),
@@ -190,9 +220,13 @@ _HOMES = {
     "ResponseTooLarge": ("errors", "ResponseTooLarge"),
     "RetryConfig": ("config", "RetryConfig"),
     "Stream": ("_stream", "Stream"),
+    "StreamEvent": ("models", "StreamEvent"),
     "StreamInterrupted": ("errors", "StreamInterrupted"),
     "TLSError": ("errors", "TLSError"),
     "TermaiHttpError": ("errors", "TermaiHttpError"),
+    "ToolCall": ("models", "ToolCall"),
+    "ToolRun": ("_tool_run", "ToolRun"),
+    "ToolSpec": ("_specs", "ToolSpec"),
     "TruncatedResponse": ("errors", "TruncatedResponse"),
     "UnexpectedRedirect": ("errors", "UnexpectedRedirect"),
     "UnprocessableEntityError": ("errors", "UnprocessableEntityError"),
@@ -201,7 +235,11 @@ _HOMES = {
     "client": ("_shared", "client"),
     "client_with_config": ("_shared", "client_with_config"),
     "close": ("_shared", "close"),
+    "count_tokens": ("_shared_queries", "count_tokens"),
+    "embed": ("_shared_queries", "embed"),
     "initialize": ("_shared", "initialize"),
+    "list_models": ("_shared_queries", "list_models"),
+    "run_tools": ("_shared_tools", "run_tools"),
     "show_http_stats": ("_shared", "show_http_stats"),
     "stats": ("_shared", "stats"),
     "stream": ("_shared", "stream"),

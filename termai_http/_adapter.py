@@ -7,19 +7,21 @@ from typing import Any, TypeVar
 
 import attrs
 
-from ._chat import list_models, send_chat
+from ._chat import send_chat
 from ._client import Client
 from ._core import Core
 from ._frames import hide_locals
 from ._log import log
 from ._options import CallOptions
+from ._queries import ask_for_models, send_count, send_models
+from ._query_models import ModelInfo
 from ._shared import client
 from ._target import Account
 from .config import RetryConfig
 from .errors import TermaiHttpError
 from .models import ChatRequest, ChatResponse
 
-__all__ = ["Adapter", "send_as"]
+__all__ = ["Adapter", "known", "send_as"]
 
 
 _HEALTH_TIMEOUT = 5.0
@@ -30,11 +32,11 @@ _Self = TypeVar("_Self", bound="Adapter")
 def send_as(
     on: Client | None,
     account: Account,
-    request: ChatRequest | Mapping[str, Any],
+    request: Any,
     given: Mapping[str, Any],
     send: Callable[[Core, Account, Any, CallOptions], T | TermaiHttpError],
 ) -> T | BaseException:
-    """Send a chat for an account; what it raised comes as a value, for the face to raise."""
+    """Make a call for an account; what it raised comes as a value, for the face to raise."""
     try:
         options = CallOptions(**given)
         used = on if on is not None else client()
@@ -84,11 +86,68 @@ class Adapter:
         reply: ChatResponse | BaseException
         try:
             given = {"api_key": api_key, "timeout": timeout, "retry": retry}
-            given |= {"api_version": api_version, **_known(options)}
+            given |= {"api_version": api_version, **known(options)}
             reply = send_as(self._client, self._account, request, given, send_chat)
         except BaseException as torn:
             reply = torn
         del request, api_key, options
+        given = {}
+        if isinstance(reply, BaseException):
+            raise hide_locals(reply)
+        return reply
+
+    def count_tokens(
+        self,
+        request: ChatRequest | Mapping[str, Any],
+        api_key: str | None = None,
+        *,
+        timeout: float | None = None,
+        retry: RetryConfig | None = None,
+        api_version: str | None = None,
+        **options: Any,
+    ) -> int:
+        """Return how many tokens the vendor would read; the arguments are ``chat_completion``'s.
+
+        A body of OpenAI's own is one of its responses API, which is the one that counts.
+
+        Raises:
+            TermaiHttpError: As ``termai_http.count_tokens``.
+        """
+        reply: int | BaseException
+        try:
+            given = {"api_key": api_key, "timeout": timeout, "retry": retry}
+            given |= {"api_version": api_version, **known(options)}
+            reply = send_as(self._client, self._account, request, given, send_count)
+        except BaseException as torn:
+            reply = torn
+        del request, api_key, options
+        given = {}
+        if isinstance(reply, BaseException):
+            raise hide_locals(reply)
+        return reply
+
+    def list_models(
+        self,
+        api_key: str | None = None,
+        *,
+        timeout: float | None = None,
+        retry: RetryConfig | None = None,
+        api_version: str | None = None,
+        **options: Any,
+    ) -> list[ModelInfo]:
+        """List the models, all pages of them; the arguments are ``chat_completion``'s.
+
+        Raises:
+            TermaiHttpError: As ``termai_http.list_models``.
+        """
+        reply: list[ModelInfo] | BaseException
+        try:
+            given = {"api_key": api_key, "timeout": timeout, "retry": retry}
+            given |= {"api_version": api_version, **known(options)}
+            reply = send_as(self._client, self._account, {}, given, send_models)
+        except BaseException as torn:
+            reply = torn
+        del api_key, options
         given = {}
         if isinstance(reply, BaseException):
             raise hide_locals(reply)
@@ -105,7 +164,7 @@ class Adapter:
         try:
             used = self._client if self._client is not None else client()
             options = CallOptions(timeout=_HEALTH_TIMEOUT, retry=RetryConfig(max_attempts=1))
-            result = list_models(used._core, self._account, options)
+            result = ask_for_models(used._core, self._account, options)
         except Exception as error:
             result = error  # type: ignore[assignment]
         if isinstance(result, Exception):
@@ -123,7 +182,8 @@ class Adapter:
 _OPTION_NAMES = frozenset({"extra_headers", "extra_query", "extra_body", "base_url", "cancel"})
 
 
-def _known(options: dict[str, Any]) -> dict[str, Any]:
+def known(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of an adapter's call, refused where one is none."""
     for name in sorted(set(options) - _OPTION_NAMES):
         raise TypeError(
             f"{name}= is no option of this call; a vendor's parameter goes into the request"

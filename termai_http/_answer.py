@@ -19,6 +19,8 @@ __all__ = ["Answer", "BadFraming", "TooLong", "check_length"]
 _MOST_INTERIM = 10
 _LONGEST_LINE = 65536
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}[ \t]*(?:;[^\n]*)?\r?\n")
+# As nearly every chunk begins.
+_CHUNK_BEGIN = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _PROTOCOL = b"HTTP/1."
 # A whole head, interim answers included. Stricter than http.client, to which "+2_00" is a status,
@@ -71,7 +73,10 @@ class _BoundReader(io.RawIOBase):
         in_head = attempt.phase != "body"
         if in_head and len(self.head) > attempt.limits.headers:
             raise _too_long(attempt)
-        self._sock.settimeout(attempt.read_budget())
+        budget = attempt.read_budget()
+        # To set it asks the system, and a stream's is nearly always the same.
+        if self._sock.gettimeout() != budget:
+            self._sock.settimeout(budget)
         size = self._raw.readinto(buffer)
         if size:
             attempt.received += size
@@ -97,6 +102,7 @@ class Answer(http.client.HTTPResponse):
     # What is half made, since no reader could be had, is finalized too.
     fp: Any = None
     _bound: _BoundReader | None = None
+    _one_by_one: bool | None = None
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -150,6 +156,51 @@ class Answer(http.client.HTTPResponse):
         begun = head.startswith(_PROTOCOL) or _PROTOCOL.startswith(head)
         if begun and not head.endswith((b"\n\r\n", b"\n\n")):
             raise http.client.RemoteDisconnected("the answer ended within its head")
+
+    def read1(self, n: int = -1) -> bytes:
+        # Its length is 0 where it has no body whatever it says, as an answer to HEAD.
+        if self.chunked and self.length is None and self.fp is not None:
+            if self._one_by_one is None:
+                # Of broken compression the chunks before the broken one can be read.
+                self._one_by_one = "content-encoding" in self.headers
+            if not self._one_by_one and (came := self._chunks_that_came(n)):
+                return came
+        return super().read1(n)
+
+    def _chunks_that_came(self, most: int) -> bytes:
+        """Read all of the chunks that came, once a byte did; b"" where the first is an odd one.
+
+        A stream's chunks are small and many: to ask for each anew would cost more than to read it.
+        """
+        came = self.fp.peek()
+        found: list[bytes] = []
+        at, room = 0, len(came) if most < 0 else most
+        # None before the size of a chunk; else what is left of one, 0 before the end of its line.
+        left = self.chunk_left
+        while True:
+            if left is None:
+                begin = _CHUNK_BEGIN.match(came, at)
+                if begin is None or begin.end() == len(came) or not room:
+                    break
+                left = int(begin[1], 16)
+                if not left:
+                    # The last one, perhaps with trailers.
+                    left = None
+                    break
+                at = begin.end()
+            if left:
+                data = came[at : at + (left if left < room else room)]
+                found.append(data)
+                at += len(data)
+                left -= len(data)
+                room -= len(data)
+            if left or not came.startswith(b"\r\n", at):
+                break
+            at, left = at + 2, None
+        if at:
+            self.fp.read(at)
+            self.chunk_left = left
+        return b"".join(found)
 
     def _read_next_chunk_size(self) -> int:
         line = self.fp.readline(_LONGEST_LINE + 1)

@@ -6,46 +6,50 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+import attrs
+
 from . import _json
 from ._attempts import Outcome
 from ._call import Call
 from ._core import Core, Job
-from ._in_flight import CancelToken
+from ._importing import importing
 from ._log import log
 from ._options import CallOptions
-from ._secrets import mask_echoes, request_texts
+from ._request import encode_body, job_for, texts_of, with_specs
+from ._secrets import mask_echoes
+from ._specs import OutputSpec
+from ._sse import EventParser
 from ._stream import EventSource, Stream, not_a_stream
 from ._target import Account, Target, resolve
-from .dialects._base import Decoded, decode_object, request_id, status_error
-from .errors import APIStatusError, InvalidRequestError, TermaiHttpError
-from .models import ChatRequest, ChatResponse, as_messages
+from .dialects._base import Decoded, StreamDecoder
+from .dialects._errors import decode_object, request_id, status_error
+from .errors import APIStatusError, TermaiHttpError, TruncatedResponse
+from .models import ChatRequest, ChatResponse
 
 if TYPE_CHECKING:
     import requests
 
     from ._open_body import OpenBody
 
-__all__ = ["list_models", "model_or_default", "open_stream", "send_chat"]
+__all__ = ["open_stream", "send_chat"]
 
-_MODEL_VARIABLE = "TERMAI_HTTP_MODEL"
 _MOST_ACCEPTED = 32 * 1024 * 1024
 # Compressed, a piece would wait for the next one.
 _STREAM_HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 
 
-def model_or_default(model: str | None) -> str:
-    """Return the model asked for, or the environment's.
+@attrs.frozen(kw_only=True)
+class _Plan:
+    """What a call sends and how its answer is read."""
 
-    Raises:
-        InvalidRequestError: There is none.
-    """
-    chosen = model if model is not None else os.environ.get(_MODEL_VARIABLE)
-    if not isinstance(chosen, str) or not chosen.strip():
-        raise InvalidRequestError(
-            f"No model: pass model= (for example 'gpt-5.5' or 'claude-opus-5-5') "
-            f"or set {_MODEL_VARIABLE}."
-        )
-    return chosen
+    target: Target
+    options: CallOptions
+    body: dict[str, Any] = attrs.field(repr=False)
+    output: OutputSpec | None = None
+
+    def texts(self) -> list[str]:
+        """Return the texts of the request, which no error may repeat."""
+        return texts_of(self.body, self.target, self.options)
 
 
 def send_chat(
@@ -57,13 +61,13 @@ def send_chat(
     """
     started = core.clock.monotonic()
     try:
-        target, body = _prepare(core, account, request, options)
-        job = _job(target, body, options, started)
+        plan = _prepare(core, account, request, options)
+        job = _job(plan, options, started)
     except TermaiHttpError as error:
         return _refused(error, account)
 
     def read(response: requests.Response, call: Call) -> ChatResponse | TermaiHttpError:
-        return _read(response, call, target, body)
+        return _read(response, call, plan)
 
     outcome = core.run(job, read)
     return outcome.error if outcome.error is not None else cast("ChatResponse", outcome.value)
@@ -78,16 +82,16 @@ def open_stream(
     """
     started = core.clock.monotonic()
     try:
-        target, body = _prepare(core, account, request, options)
-        _ask_to_stream(target, body)
-        job = _job(target, body, options, started, streaming=True)
+        plan = _prepare(core, account, request, options)
+        plan.target.dialect.ask_to_stream(plan.body)
+        job = _job(plan, options, started, streaming=True)
     except TermaiHttpError as error:
         return _refused(error, account)
 
     def read(answer: Any, call: Call) -> Stream | TermaiHttpError:
         if getattr(answer, "response", None) is None:
-            return _refusal(answer, target, body)
-        return _begin_stream(core, job, call, target, body, answer)
+            return _refusal(answer, plan)
+        return _begin_stream(core, job, call, plan, answer)
 
     outcome = core.open(job, read)
     return outcome.error if outcome.error is not None else cast("Stream", outcome.value)
@@ -100,29 +104,27 @@ def _refused(error: TermaiHttpError, account: Account) -> TermaiHttpError:
 
 def _prepare(
     core: Core, account: Account, request: ChatRequest | Mapping[str, Any], options: CallOptions
-) -> tuple[Target, dict[str, Any]]:
+) -> _Plan:
     target = resolve(account, options, os.environ, allow_http=core.config.allow_http)
-    return target, _body(target, request, options)
-
-
-def _ask_to_stream(target: Target, body: dict[str, Any]) -> None:
-    body["stream"] = True
-    if getattr(target.dialect, "max_tokens_name", "") == "max_completion_tokens":
-        # OpenAI counts the tokens of a stream only when asked; not every other server knows how.
-        body.setdefault("stream_options", {"include_usage": True})
+    output = None
+    if isinstance(request, ChatRequest):
+        request = with_specs(request)
+        output = request.output
+    body = encode_body(target, request, options)
+    return _Plan(target=target, options=options, body=body, output=output)
 
 
 def _begin_stream(
-    core: Core, job: Job, call: Call, target: Target, body: Mapping[str, Any], answer: OpenBody
+    core: Core, job: Job, call: Call, plan: _Plan, answer: OpenBody
 ) -> Stream | TermaiHttpError:
     headers, status = answer.response.headers, answer.response.status_code
-    decoder = target.dialect.decode_stream(lambda: request_texts(body, target.auth.values()))
+    decoder = plan.target.dialect.decode_stream(plan.texts)
     source = EventSource(answer, decoder, core.config.limits)
     kind = headers.get("content-type", "").lower()
     # A page or a plain object parses to no event at all: say what it is.
     foreign = kind.startswith(("application/json", "text/html"))
     if foreign:
-        kind = mask_echoes(kind, request_texts(body, target.auth.values()))
+        kind = mask_echoes(kind, plan.texts())
     if failure := not_a_stream(kind) if foreign else source.begin():
         answer.close()
         return _of_answer(failure, status, headers)
@@ -139,8 +141,8 @@ def _begin_stream(
     def forget(stream: Stream) -> None:
         core.forget(job, call, stream.time_to_first_token)
 
-    def reply(decoded: Decoded) -> ChatResponse:
-        return _reply(decoded, target, call, status, headers)
+    def reply(decoded: Decoded) -> ChatResponse | TermaiHttpError:
+        return _reply(decoded, plan, call, status, headers)
 
     return Stream(source, call, finish, forget, reply)
 
@@ -154,96 +156,63 @@ def _of_answer(error: TermaiHttpError, status: int, headers: Mapping[str, str]) 
     return error.with_traceback(None)
 
 
-def _body(
-    target: Target, request: ChatRequest | Mapping[str, Any], options: CallOptions
-) -> dict[str, Any]:
-    if isinstance(request, ChatRequest):
-        body = target.dialect.encode(request)
-    elif isinstance(request, Mapping):
-        body = dict(request)
-        body["model"] = model_or_default(body.get("model"))
-        body["messages"] = as_messages(body.get("messages") or "")
-    else:
-        raise InvalidRequestError(
-            f"A request is a ChatRequest or the vendor's body as a dict, "
-            f"not {type(request).__name__}."
-        )
-    if options.extra_body:
-        body.update(options.extra_body)
-    if body.get("stream"):
-        raise InvalidRequestError("This call returns a whole reply; stream() streams one.")
-    target.dialect.check(body)
-    return body
-
-
-def _job(
-    target: Target,
-    body: dict[str, Any],
-    options: CallOptions,
-    started: float,
-    *,
-    streaming: bool = False,
-) -> Job:
-    if options.cancel is not None and not isinstance(options.cancel, CancelToken):
-        raise InvalidRequestError(
-            f"cancel must be a CancelToken, not {type(options.cancel).__name__}."
-        )
-    encoded = _json.dumps(body)
+def _job(plan: _Plan, options: CallOptions, started: float, *, streaming: bool = False) -> Job:
+    encoded = _json.dumps(plan.body)
     if len(encoded) > _MOST_ACCEPTED:
         log.warning("A request of %d bytes: vendors refuse those above 32 MB", len(encoded))
-    return Job(
-        url=target.url,
-        headers=_headers(target, options) | (_STREAM_HEADERS if streaming else {}),
+    return job_for(
+        plan.target,
+        options,
+        url=plan.target.url,
         body=encoded,
-        query=dict(options.extra_query) if options.extra_query else None,
-        provider=target.dialect.provider,
-        model=str(body.get("model", "")),
-        timeout=options.timeout,
-        retry=options.retry,
-        cancel=options.cancel,
+        model=str(plan.body.get("model", "")),
         started=started,
+        more_headers=_STREAM_HEADERS if streaming else {},
     )
 
 
-def _headers(target: Target, options: CallOptions) -> dict[str, str]:
-    headers = {"Content-Type": "application/json", "Accept": "application/json", **target.auth}
-    if options.extra_headers:
-        taken = {name.lower() for name in target.auth}
-        for name, value in options.extra_headers.items():
-            if name.lower() in taken:
-                raise InvalidRequestError(
-                    f"extra_headers may not set {name}; use api_key= or the option for it."
-                )
-            headers[name] = value
-    return headers
+def _refusal(response: requests.Response, plan: _Plan) -> TermaiHttpError:
+    return status_error(response.status_code, response.headers, response.content, plan.texts())
 
 
-def _refusal(
-    response: requests.Response, target: Target, body: Mapping[str, Any]
-) -> TermaiHttpError:
-    texts = request_texts(body, target.auth.values())
-    return status_error(response.status_code, response.headers, response.content, texts)
-
-
-def _read(
-    response: requests.Response, call: Call, target: Target, body: Mapping[str, Any]
-) -> ChatResponse | TermaiHttpError:
+def _read(response: requests.Response, call: Call, plan: _Plan) -> ChatResponse | TermaiHttpError:
     headers, status = response.headers, response.status_code
     if not 200 <= status <= 299:
-        return _refusal(response, target, body)
+        return _refusal(response, plan)
+    dialect = plan.target.dialect
     try:
-        payload = decode_object(
-            response.content, headers, lambda: request_texts(body, target.auth.values())
-        )
-        decoded = target.dialect.decode(payload)
+        if headers.get("content-type", "").lower().startswith("text/event-stream"):
+            decoded = _decode_events(response.content, dialect.decode_stream(plan.texts))
+        else:
+            payload = decode_object(response.content, headers, plan.texts)
+            decoded = dialect.decode(payload, plan.texts)
     except TermaiHttpError as error:
         return _of_answer(error, status, headers)
-    return _reply(decoded, target, call, status, headers)
+    return _reply(decoded, plan, call, status, headers)
+
+
+def _decode_events(body: bytes, decoder: StreamDecoder) -> Decoded:
+    """Read a reply that comes as events though it was asked for whole: some servers only stream."""
+    # The body keeps to its limit already, and no line of it is longer.
+    parser = EventParser(most_line=len(body) + 1, most_event=len(body) + 1)
+    for event in (*parser.feed(body), *parser.finish()):
+        decoder.feed(event)
+    if not decoder.complete:
+        raise TruncatedResponse("The reply came as events that end before their end mark.")
+    return decoder.result()
 
 
 def _reply(
-    decoded: Decoded, target: Target, call: Call, status: int, headers: Mapping[str, str]
-) -> ChatResponse:
+    decoded: Decoded, plan: _Plan, call: Call, status: int, headers: Mapping[str, str]
+) -> ChatResponse | TermaiHttpError:
+    parsed = None
+    if plan.output is not None and not decoded.tool_calls:
+        with importing():
+            from ._output import read_output
+        try:
+            parsed = read_output(plan.output, decoded)
+        except TermaiHttpError as error:
+            return _of_answer(error, status, headers)
     return ChatResponse(
         text=decoded.text,
         finish_reason=decoded.finish_reason,
@@ -256,7 +225,13 @@ def _reply(
         attempts=call.attempts,
         elapsed=call.elapsed(),
         raw=decoded.raw,
-        provider=target.dialect.provider,
+        provider=plan.target.dialect.provider,
+        thinking=decoded.thinking,
+        tool_calls=decoded.tool_calls,
+        messages=decoded.messages,
+        texts=decoded.texts,
+        parsed=parsed,
+        refusal=decoded.refusal,
     )
 
 
@@ -267,34 +242,3 @@ def lowered(headers: Mapping[str, str]) -> dict[str, str]:
     if items is not None:
         return dict(items())
     return {name.lower(): value for name, value in headers.items()}
-
-
-def list_models(
-    core: Core, account: Account, options: CallOptions
-) -> Mapping[str, Any] | TermaiHttpError:
-    """Ask for the models, one page; used to see whether vendor, key and URL work."""
-    try:
-        target = resolve(account, options, os.environ, allow_http=core.config.allow_http)
-        job = Job(
-            method="GET",
-            url=target.models_url,
-            headers=_headers(target, options),
-            provider=target.dialect.provider,
-            timeout=options.timeout,
-            retry=options.retry,
-            # With one attempt there is none left for a connection that turns out to be stale.
-            fresh=True,
-        )
-
-        def read(response: requests.Response, call: Call) -> Mapping[str, Any] | TermaiHttpError:
-            secrets = list(target.auth.values())
-            if not 200 <= response.status_code <= 299:
-                return status_error(
-                    response.status_code, response.headers, response.content, secrets
-                )
-            return decode_object(response.content, response.headers, lambda: secrets)
-
-        outcome = core.run(job, read)
-    except TermaiHttpError as error:
-        return error.with_traceback(None)
-    return outcome.error if outcome.error is not None else outcome.value or {}

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._call import Clock
-from ._chat import model_or_default, open_stream, send_chat
+from ._chat import open_stream, send_chat
+from ._client_queries import ClientQueries
 from ._core import Core
+from ._faces import send_with
 from ._frames import hide_locals
 from ._in_flight import CancelToken
-from ._options import CallOptions, check_params
-from ._target import Account, provider_of
+from ._run_tools import run_with
 from .config import HttpClientConfig, RetryConfig
-from .errors import ConfigurationError, TermaiHttpError
+from .errors import ConfigurationError
 from .events import Listener
 from .metrics import ClientStats, HttpMetrics, HttpStats
-from .models import ChatRequest, ChatResponse, Prompt
+from .models import ChatResponse, Prompt
 
 if TYPE_CHECKING:
     from ._session import PooledSession
     from ._stream import Stream
+    from ._tool_run import ToolRun
 
 __all__ = ["Client", "send_with"]
 
-T = TypeVar("T")
 
-
-class Client:
+class Client(ClientQueries):
     """One configuration, one session, one pool, one metrics object.
 
     All of it is shared by every call, from any number of threads. Most programs need only the
@@ -140,6 +140,10 @@ class Client:
         model: str | None = None,
         system: str | None = None,
         max_tokens: int | None = None,
+        tools: Sequence[Any] | None = None,
+        output: Any = None,
+        reasoning: str | Mapping[str, Any] | None = None,
+        stop: str | Sequence[str] | None = None,
         api_key: str | None = None,
         base_url: str | None = None,
         timeout: float | None = None,
@@ -161,7 +165,7 @@ class Client:
             # An interrupt between two steps.
             reply = torn
         # A traceback with locals must show neither key nor prompt.
-        del prompt, system, api_key, extra_headers, extra_query, extra_body, params
+        del prompt, system, stop, tools, api_key, extra_headers, extra_query, extra_body, params
         if isinstance(reply, BaseException):
             raise hide_locals(reply)
         return reply
@@ -173,6 +177,10 @@ class Client:
         model: str | None = None,
         system: str | None = None,
         max_tokens: int | None = None,
+        tools: Sequence[Any] | None = None,
+        output: Any = None,
+        reasoning: str | Mapping[str, Any] | None = None,
+        stop: str | Sequence[str] | None = None,
         api_key: str | None = None,
         base_url: str | None = None,
         timeout: float | None = None,
@@ -194,42 +202,47 @@ class Client:
             # An interrupt between two steps.
             reply = torn
         # A traceback with locals must show neither key nor prompt.
-        del prompt, system, api_key, extra_headers, extra_query, extra_body, params
+        del prompt, system, stop, tools, api_key, extra_headers, extra_query, extra_body, params
         if isinstance(reply, BaseException):
             raise hide_locals(reply)
         return reply
 
-
-def send_with(
-    on: Callable[[], Client],
-    given: dict[str, Any],
-    send: Callable[[Core, Account, ChatRequest, CallOptions], T | TermaiHttpError],
-) -> T | BaseException:
-    """Send a chat with a face's arguments as they were given.
-
-    Returns:
-        What was asked for, or the exception in its place, also one that is no error of ours: only
-        the face can clear its own arguments before it raises.
-    """
-    prompt, params = given.pop("prompt"), given.pop("params")
-    del given["self" if "self" in given else "client"]
-    try:
-        used = on()
-        if not isinstance(used, Client):
-            raise ConfigurationError(f"client must be a Client or None, not {type(used).__name__}.")
-        check_params(params)
-        params.pop("stream", None)
-        request = ChatRequest(
-            model=model_or_default(given.pop("model")),
-            messages=prompt,
-            system=given.pop("system"),
-            max_tokens=given.pop("max_tokens"),
-            extra=params,
-        )
-        options = CallOptions(**given)
-        account = Account(provider=options.provider or provider_of(request.model))
-        return send(used._core, account, request, options)
-    except TermaiHttpError as error:
-        return error.with_traceback(None)
-    except BaseException as error:
-        return error
+    def run_tools(
+        self,
+        prompt: Prompt,
+        *,
+        tools: Sequence[Any],
+        max_rounds: int = 10,
+        exchange: list[Any] | None = None,
+        model: str | None = None,
+        system: str | None = None,
+        max_tokens: int | None = None,
+        output: Any = None,
+        reasoning: str | Mapping[str, Any] | None = None,
+        stop: str | Sequence[str] | None = None,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout: float | None = None,
+        retry: RetryConfig | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        extra_query: Mapping[str, Any] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        cancel: CancelToken | None = None,
+        provider: str | None = None,
+        api: str | None = None,
+        api_version: str | None = None,
+        **params: Any,
+    ) -> ToolRun:
+        """Chat and call the tools on this client; as ``termai_http.run_tools``."""
+        run: ToolRun | BaseException
+        try:
+            run = run_with(lambda: self, locals())
+        except BaseException as torn:
+            # An interrupt between two steps.
+            run = torn
+        # A traceback with locals must show neither key nor prompt.
+        del prompt, system, stop, tools, exchange, api_key, extra_headers, extra_query, extra_body
+        del params
+        if isinstance(run, BaseException):
+            raise hide_locals(run)
+        return run

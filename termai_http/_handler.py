@@ -14,7 +14,7 @@ from ._options import check_headers
 from ._shared import client
 from ._target import check_url
 from .config import RetryConfig
-from .dialects._base import status_error
+from .dialects._errors import status_error
 from .errors import APIStatusError, ConfigurationError, TermaiHttpError
 
 if TYPE_CHECKING:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import json.scanner
 import re
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from .errors import InvalidRequestError
 
-__all__ = ["CutShort", "dumps", "loads"]
+__all__ = ["CutShort", "dumps", "loads", "scan"]
 
 _MAX_DEPTH = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -34,7 +35,13 @@ def _finite(number: str) -> float:
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+_decode = _decoder.decode
+scan = json.scanner.make_scanner(cast("Any", _decoder))
+"""Decode the value that stands at a place in a text; returns it and where it ends.
+
+Raises ``StopIteration`` where none begins there, ``ValueError`` and ``RecursionError``.
+"""
 
 
 def dumps(body: Mapping[str, Any]) -> bytes:

@@ -17,15 +17,15 @@ from .errors import ConfigurationError, InvalidRequestError
 __all__ = ["CallOptions", "check_headers", "check_params"]
 
 PROVIDERS = ("openai", "claude")
-APIS = ("chat",)
+APIS = ("chat", "responses")
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 
 _OPTIONS = (
     *("api", "api_key", "api_version", "base_url", "cancel", "client", "extra_body"),
-    *("extra_headers", "extra_query", "max_tokens", "model", "provider", "retry", "system"),
-    "timeout",
+    *("extra_headers", "extra_query", "max_tokens", "model", "output", "provider", "reasoning"),
+    *("retry", "stop", "system", "timeout", "tools", "exchange", "max_rounds"),
 )
 _ELSEWHERE = {
     "stream": "chat() returns whole replies; a streamed one is the work of stream().",
@@ -38,10 +38,12 @@ _ELSEWHERE = {
     "project": "It belongs to OpenAIAdapter(project=...), or OPENAI_PROJECT_ID.",
     "messages": "Messages are the first argument.",
     "prompt": "The prompt is the first argument.",
+    "max_rounds": "It belongs to run_tools().",
+    "exchange": "It belongs to run_tools().",
 }
 # Parameters of the vendors that are spelt like an option of ours.
 _VENDOR_PARAMS = frozenset(
-    {"models", "max_completion_tokens", "max_output_tokens", "providers", "tools", "models_api"}
+    {"models", "max_completion_tokens", "max_output_tokens", "providers", "models_api", "store"}
 )
 
 
@@ -55,7 +57,7 @@ def check_params(params: Mapping[str, Any]) -> None:
         if name == "stream" and params[name] in (False, None):
             continue
         if name in _ELSEWHERE:
-            raise InvalidRequestError(f"{name}= is no option of chat(). {_ELSEWHERE[name]}")
+            raise InvalidRequestError(f"{name}= is no option here. {_ELSEWHERE[name]}")
         if name in _VENDOR_PARAMS:
             continue
         close = difflib.get_close_matches(name.lower(), _OPTIONS, n=1, cutoff=0.85)
@@ -149,7 +151,7 @@ class CallOptions:
         extra_body: Fields that win over everything else in the body.
         cancel: A ``CancelToken``.
         provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
-        api: ``"chat"``; None means that.
+        api: ``"chat"`` or ``"responses"``, which is OpenAI's only; None means ``"chat"``.
         api_version: ``anthropic-version`` of this call; Claude's only.
     """
 

@@ -10,7 +10,9 @@ from .errors import ConfigurationError, MissingKeyError
 
 __all__ = ["Secret", "check_key", "mask_echoes", "request_texts", "without_lone_surrogates"]
 
-_KEY = re.compile(r"[!-~]{1,512}")
+# Tokens of an identity provider, as Azure takes them, have some thousands of characters.
+_LONGEST_KEY = 8192
+_KEY = re.compile(f"[!-~]{{1,{_LONGEST_KEY}}}")
 _KEY_SHAPED = re.compile(r"\b(?:sk|pk|key)-[\w*.\-]{4,}", re.IGNORECASE)
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": " ", "f": " "}
@@ -56,8 +58,10 @@ def check_key(key: str, source: str) -> Secret:
         return Secret(stripped)
     if not stripped:
         raise MissingKeyError(f"The API key from {source} is empty.")
-    if len(stripped) > 512:
-        raise ConfigurationError(f"The API key from {source} is longer than 512 characters.")
+    if len(stripped) > _LONGEST_KEY:
+        raise ConfigurationError(
+            f"The API key from {source} is longer than {_LONGEST_KEY} characters."
+        )
     at = next(index for index, char in enumerate(stripped) if not "!" <= char <= "~")
     raise ConfigurationError(
         f"The API key from {source} has a character that no key has at position {at} "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ._chat import open_stream, send_chat
@@ -150,6 +150,10 @@ def chat(
     model: str | None = None,
     system: str | None = None,
     max_tokens: int | None = None,
+    tools: Sequence[Any] | None = None,
+    output: Any = None,
+    reasoning: str | Mapping[str, Any] | None = None,
+    stop: str | Sequence[str] | None = None,
     client: Client | None = None,
     api_key: str | None = None,
     base_url: str | None = None,
@@ -170,11 +174,20 @@ def chat(
     share one pool of connections.
 
     Args:
-        prompt: Text for one user turn, or ``list of {"role", "content"}``.
+        prompt: Text for one user turn; ``list of {"role", "content"}``; or a list of the parts of
+            one user turn, texts, ``Image`` and ``Document``.
         model: The model; ``claude...`` goes to Claude, everything else to OpenAI. None means the
             variable ``TERMAI_HTTP_MODEL``.
         system: Instructions that stand before the conversation.
         max_tokens: Most tokens to generate. None means 4096 for Claude, no limit for OpenAI.
+        tools: What the model may call: Python functions, or the vendor's own JSON as it is. The
+            reply has its ``tool_calls``; ``run_tools()`` makes them, too.
+        output: What the reply shall be: an attrs class, dataclass, TypedDict, pydantic model, any
+            type of their fields, or a JSON schema; ``reply.parsed`` is one. None for free text.
+        reasoning: How much to think first, ``"none"``, ``"minimal"``, ``"low"``, ``"medium"``,
+            ``"high"``, ``"xhigh"`` or ``"max"``; a dict goes out as the vendor's own parameter;
+            None leaves it to the vendor.
+        stop: Text, or a list of texts, that ends the reply where the model writes it.
         client: The client to use; None means the process-wide one.
         api_key: The vendor's key; None means ``OPENAI_API_KEY``, or ``ANTHROPIC_API_KEY`` and
             then ``ANTHROPIC_AUTH_TOKEN``.
@@ -188,7 +201,7 @@ def chat(
         extra_body: Fields of the request body; they win over everything else.
         cancel: A ``CancelToken`` that can end this call from another thread.
         provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
-        api: ``"chat"``; None means that.
+        api: ``"chat"``, or ``"responses"`` for OpenAI's newer API; None means ``"chat"``.
         api_version: ``anthropic-version`` of this call; None means ``"2023-06-01"``.
         **params: Any parameter of the vendor's, for example ``temperature=0.2``.
 
@@ -198,7 +211,8 @@ def chat(
         APIStatusError: The vendor refused, and retries did not help or were not allowed.
         APIConnectionError: The connection failed.
         APITimeoutError: The deadline, or a shorter limit, passed.
-        InvalidResponseError: What came back is no reply.
+        InvalidResponseError: What came back is no reply; ``OutputError`` where it is not the
+            ``output`` that was asked for.
         CallCancelled: ``cancel`` was cancelled.
         ClientClosed: The client was closed.
     """
@@ -209,7 +223,7 @@ def chat(
         # An interrupt between two steps.
         reply = torn
     # A traceback with locals must show neither key nor prompt.
-    del prompt, system, api_key, extra_headers, extra_query, extra_body, params
+    del prompt, system, stop, tools, api_key, extra_headers, extra_query, extra_body, params
     if isinstance(reply, BaseException):
         raise hide_locals(reply)
     return reply
@@ -221,6 +235,10 @@ def stream(
     model: str | None = None,
     system: str | None = None,
     max_tokens: int | None = None,
+    tools: Sequence[Any] | None = None,
+    output: Any = None,
+    reasoning: str | Mapping[str, Any] | None = None,
+    stop: str | Sequence[str] | None = None,
     client: Client | None = None,
     api_key: str | None = None,
     base_url: str | None = None,
@@ -257,7 +275,7 @@ def stream(
         # An interrupt between two steps.
         reply = torn
     # A traceback with locals must show neither key nor prompt.
-    del prompt, system, api_key, extra_headers, extra_query, extra_body, params
+    del prompt, system, stop, tools, api_key, extra_headers, extra_query, extra_body, params
     if isinstance(reply, BaseException):
         raise hide_locals(reply)
     return reply

@@ -6,18 +6,18 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-str
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-import attrs
+from typing import NamedTuple
 
 from .errors import ResponseTooLarge
 
 __all__ = ["EventParser", "ServerEvent"]
 
 _BOM = b"\xef\xbb\xbf"
+# As nearly every line of a model's reply begins.
+_DATA, _EVENT = b"data: ", b"event: "
 
 
-@attrs.frozen
-class ServerEvent:
+class ServerEvent(NamedTuple):
     """One event as a server sent it.
 
     Attributes:
@@ -27,6 +27,9 @@ class ServerEvent:
 
     name: str
     data: str
+
+
+_make = tuple.__new__
 
 
 class EventParser:
@@ -46,9 +49,10 @@ class EventParser:
         self._start: bytes | None = b""
         self._after_cr = False
         self._rest = bytearray()
-        self._name = b""
+        self._name = ""
         self._data: bytes | bytearray | None = None
         self._refusal = ""
+        self._small = min(most_line, most_event)
 
     def feed(self, data: bytes) -> list[ServerEvent]:
         """Take what came next, and return the events that it completes.
@@ -114,21 +118,30 @@ class EventParser:
         return lines
 
     def _interpret(self, lines: Iterable[bytes], events: list[ServerEvent]) -> None:
+        small = self._small
         for line in lines:
             if not line:
-                if self._data is not None:
-                    name = self._name.decode("utf-8", "replace") or "message"
-                    events.append(ServerEvent(name, self._data.decode("utf-8", "replace")))
+                if (data := self._data) is not None:
+                    # Without the class's own __new__, which is written in Python.
+                    event = (self._name or "message", data.decode("utf-8", "replace"))
+                    events.append(_make(ServerEvent, event))
                     self._data = None
-                self._name = b""
-                continue
-            if len(line) > self._most_line:
-                raise self._line_too_long()
-            field, _, value = line.partition(b":")
-            if field == b"data":
-                self._add(value.removeprefix(b" "))
-            elif field == b"event":
-                self._name = value.removeprefix(b" ")
+                self._name = ""
+            elif self._data is None and line.startswith(_DATA) and len(line) <= small:
+                self._data = line[6:]
+            elif line.startswith(_EVENT) and len(line) <= small:
+                self._name = line[7:].decode("utf-8", "replace")
+            else:
+                self._take_field(line)
+
+    def _take_field(self, line: bytes) -> None:
+        if len(line) > self._most_line:
+            raise self._line_too_long()
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            self._add(value.removeprefix(b" "))
+        elif field == b"event":
+            self._name = value.removeprefix(b" ").decode("utf-8", "replace")
 
     def _add(self, value: bytes) -> None:
         data = self._data
@@ -157,7 +170,7 @@ class EventParser:
     def _refuse(self, error: ResponseTooLarge) -> None:
         self._refusal = error.message
         self._rest = bytearray()
-        self._name, self._data = b"", None
+        self._name, self._data = "", None
 
     def _check_refused(self) -> None:
         if self._refusal:

@@ -6,10 +6,11 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ._call import Call
 from ._sse import EventParser, ServerEvent
+from .dialects._base import Piece
 from .errors import (
     CallCancelled,
     ClientClosed,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EventSource", "Stream", "not_a_stream"]
 
-_PARTS = frozenset({"thinking", "tool_call", "finish"})
+_PARTS = frozenset({"thinking", "tool_call", "tool_call_delta", "finish"})
 _MOST_AHEAD = 256 * 1024
 _EVENT_OVERHEAD = 128
 
@@ -43,13 +44,14 @@ class EventSource:
 
     def __init__(self, body: OpenBody, decoder: StreamDecoder, limits: Limits) -> None:
         self.body = body
+        self.failure: TermaiHttpError | None = None
         self._decoder = decoder
         self._parser = EventParser(most_line=limits.stream_line, most_event=limits.stream_event)
-        self._ready: deque[StreamEvent] = deque()
-        self._failure: TermaiHttpError | None = None
-        self._at_end = False
+        self._events: Iterator[ServerEvent] = iter(())
+        self._ready: deque[Piece] = deque()
+        self._open = True
         self._begun = False
-        self._ahead = 0
+        self._dropped = 0
 
     def begin(self) -> TermaiHttpError | None:
         """Read up to the first event that is a part of the reply; nothing is lost by asking again.
@@ -57,84 +59,121 @@ class EventSource:
         Returns:
             None where the reply begins, or the error in its place.
         """
-        while not self._begun:
-            if self._failure is not None:
-                return self._failure
-            if self._at_end:
-                return not_a_stream("empty")
-            self._read()
-        return None
+        ahead = 0
+        while not self._begun and self._open:
+            if (event := next(self._events, None)) is None:
+                self._read()
+                continue
+            pieces = self._decode(event)
+            ahead += len(event.data) + _EVENT_OVERHEAD
+            self._begun = any(map(_commits, pieces))
+            # Of endless pings before the reply only the first ones are kept.
+            if self._begun or ahead <= _MOST_AHEAD:
+                self._ready.extend(pieces)
+        return None if self._begun else self.failure or not_a_stream("empty")
 
-    def next(self) -> StreamEvent | TermaiHttpError | None:
-        """Return the next event, None at a good end, or the error in their place.
+    def next(self) -> Piece | None:
+        """Return the next piece; None at the end, a good one where there is no ``failure``.
 
         What came before an error comes out before it, however the bytes were cut; only the deadline
         and an interrupt do not wait for the reader to take what came.
         """
-        if self._failure is None and not self._at_end:
-            self._failure = self.body.ended_early()
-            if self._failure is not None:
-                self._ready.clear()
-                self.body.close()
-        while not self._ready and self._failure is None and not self._at_end:
-            self._read()
-        return self._ready.popleft() if self._ready else self._failure
+        if self._open and (early := self.body.ended_early()) is not None:
+            self._dropped = self._untaken()
+            self._ready.clear()
+            self._fail(early)
+        ready = self._ready
+        while not ready and self._open:
+            # Each event is read when it is asked for: the first piece does not wait for the others.
+            for event in self._events:
+                pieces = self._decode(event)
+                if len(pieces) == 1:
+                    return pieces[0]
+                ready.extend(pieces)
+                break
+            else:
+                self._read()
+        return ready.popleft() if ready else None
+
+    def _decode(self, event: ServerEvent) -> list[Piece]:
+        try:
+            return self._decoder.feed(event)
+        except TermaiHttpError as error:
+            self._fail(error.with_traceback(None))
+            return []
+
+    def _fail(self, error: TermaiHttpError) -> None:
+        self._open = False
+        self.failure = error
+        self.body.close()
 
     def _read(self) -> None:
         if self._decoder.ended:
             self.body.drain()
-            self._at_end = True
+            self._open = False
             return
-        piece = self.body.read()
-        if isinstance(piece, TermaiHttpError):
-            self._failure = piece
-        elif piece:
-            self._failure = self._take(self._parser.feed, piece)
+        data = self.body.read()
+        if isinstance(data, TermaiHttpError):
+            self._fail(data)
+        elif not data:
+            self._end()
         else:
-            self._at_end = True
-            self._failure = self._end()
-        if self._failure is not None:
-            self.body.close()
+            try:
+                self._events = iter(self._parser.feed(data))
+            except TermaiHttpError as error:
+                self._fail(error.with_traceback(None))
 
-    def _end(self) -> TermaiHttpError | None:
+    def _end(self) -> None:
         """Judge the end of the body: without the dialect's own end the reply may be half of one."""
-        complete = self._decoder.complete
-        # It may be the usage.
-        failure = self._take(lambda _: self._parser.finish(), b"")
-        if complete:
-            return None
-        if self._decoder.complete:
-            return failure
-        if failure is None or isinstance(failure, InvalidResponseError):
-            return TruncatedResponse("The stream ended before its end mark.", phase="body")
-        return failure
-
-    def _take(
-        self, parse: Callable[[bytes], list[ServerEvent]], piece: bytes
-    ) -> TermaiHttpError | None:
+        self._open = False
+        complete, failure = self._decoder.complete, None
         try:
-            for event in parse(piece):
-                self._add(self._decoder.feed(event), len(event.data))
+            # It may be the usage.
+            for event in self._parser.finish():
+                pieces = self._decoder.feed(event)
+                self._begun = self._begun or any(map(_commits, pieces))
+                self._ready.extend(pieces)
         except TermaiHttpError as error:
-            return error.with_traceback(None)
-        return None
+            failure = error.with_traceback(None)
+        if complete:
+            return
+        whole = self._decoder.complete
+        if not whole and (failure is None or isinstance(failure, InvalidResponseError)):
+            failure = TruncatedResponse("The stream ended before its end mark.", phase="body")
+        if failure is not None:
+            self._fail(failure)
 
-    def _add(self, events: list[StreamEvent], size: int) -> None:
-        """Keep events for the reader; of endless pings before the reply only the first ones."""
-        if not self._begun:
-            self._begun = any(_commits(event) for event in events)
-            self._ahead += size + _EVENT_OVERHEAD
-        if self._begun or self._ahead <= _MOST_AHEAD:
-            self._ready.extend(events)
+    def _untaken(self) -> int:
+        return sum([len(value) for kind, value, _ in self._ready if kind == "text"])
+
+    def text(self) -> str:
+        """Return the text that was handed out."""
+        text = self._decoder.text()
+        return text[: len(text) - self._untaken() - self._dropped]
 
     def decoded(self) -> Decoded:
         """Return the reply as far as it came."""
         return self._decoder.result()
 
 
-def _commits(event: StreamEvent) -> bool:
-    """Tell whether an event is a part of the reply, after which nothing is repeated."""
-    return event.type in _PARTS or (event.type == "text" and bool(event.text))
+def _commits(piece: Piece) -> bool:
+    """Tell whether a piece is a part of the reply, after which nothing is repeated."""
+    kind, value, _ = piece
+    return kind in _PARTS or (kind == "text" and bool(value))
+
+
+def _event(piece: Piece) -> StreamEvent:
+    kind, value, raw = piece
+    if kind == "usage":
+        return StreamEvent(type=kind, usage=value, raw=raw)
+    if kind == "finish":
+        return StreamEvent(type=kind, finish_reason=value, raw=raw)
+    if kind == "tool_call":
+        return StreamEvent(type=kind, tool_call=value, raw=raw)
+    if kind == "tool_call_delta":
+        text, call = value
+        return StreamEvent(type=kind, text=text, tool_call=call, raw=raw)
+    return StreamEvent(type=kind, text=value, raw=raw)
 
 
 class Stream:
@@ -156,14 +195,13 @@ class Stream:
         call: Call,
         finish: Callable[[Stream, BaseException | None], None],
         forget: Callable[[Stream], None],
-        reply: Callable[[Decoded], ChatResponse],
+        reply: Callable[[Decoded], ChatResponse | TermaiHttpError],
     ) -> None:
         self._source = source
         self._call = call
         self._finish = finish
         self._forget = forget
         self._reply = reply
-        self._pieces: list[str] = []
         self._open = True
         self.response: ChatResponse | None = None
         self.time_to_first_token = call.elapsed()
@@ -175,7 +213,7 @@ class Stream:
     @property
     def text(self) -> str:
         """The text so far."""
-        return "".join(self._pieces)
+        return self._source.text()
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -194,42 +232,51 @@ class Stream:
             CallCancelled: ``cancel()``, or the token of the call.
             ClientClosed: The client was closed.
         """
-        while (event := self._next()) is not None:
-            if event.type == "text" and event.text:
-                return event.text
+        while (piece := self._next()) is not None:
+            if piece[0] == "text" and piece[1]:
+                return cast("str", piece[1])
         raise StopIteration
 
     def events(self) -> Iterator[StreamEvent]:
         """Iterate over all events, those without text too; raises as iterating over it does."""
-        while (event := self._next()) is not None:
-            yield event
+        while (piece := self._next()) is not None:
+            yield _event(piece)
 
-    def _next(self) -> StreamEvent | None:
+    def _next(self) -> Piece | None:
         if not self._open:
             return None
         try:
-            event = self._source.next()
+            piece = self._source.next()
         except BaseException as torn:
             self._source.body.close()
             self._end(torn)
             raise
-        if isinstance(event, StreamEvent):
-            if event.type == "text":
-                self._pieces.append(event.text)
-            return event
-        error = None if event is None else self._interrupted(event)
-        if error is None:
-            self.response = self._reply(self._source.decoded())
+        if piece is None:
+            self._conclude()
+        return piece
+
+    def _conclude(self) -> None:
+        """Take note of the end, and raise the error where it is no good one."""
+        failure = self._source.failure
+        error: TermaiHttpError | None = None
+        if failure is None:
+            reply = self._reply(self._source.decoded())
+            if isinstance(reply, ChatResponse):
+                self.response = reply
+            else:
+                error = reply
+        else:
+            error = self._interrupted(failure)
         self._end(error)
         if error is not None:
             raise error
-        return None
 
     def _interrupted(self, error: TermaiHttpError) -> TermaiHttpError:
         if isinstance(error, (CallCancelled, ClientClosed)):
             return error
+        partial = self.text
         return StreamInterrupted(
-            f"The stream broke after {len(self.text)} characters: "
+            f"The stream broke after {len(partial)} characters: "
             f"{type(error).__name__}: {error.message}",
             code=error.code,
             request_id=error.request_id,
@@ -237,7 +284,7 @@ class Stream:
             phase=error.phase,
             maybe_billed=True,
             retry_after=error.retry_after,
-            partial=self.text,
+            partial=partial,
         )
 
     def _end(self, error: BaseException | None) -> None:

@@ -7,33 +7,37 @@ import encodings.idna  # noqa: F401
 import functools
 import ipaddress
 from collections.abc import Mapping
-from typing import TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
 from ._options import CallOptions
 from ._secrets import Secret, check_key
+from .dialects._base import Dialect
 from .dialects.claude_messages import DEFAULT_VERSION, ClaudeMessages
 from .dialects.openai_chat import OpenAIChat
+from .dialects.openai_responses import OpenAIResponses
 from .errors import ConfigurationError, InvalidRequestError, MissingKeyError
 
 __all__ = [
     "Account",
-    "AnyDialect",
     "Target",
     "check_url",
     "is_loopback",
+    "is_openai",
     "provider_of",
     "resolve",
 ]
 
-AnyDialect: TypeAlias = "OpenAIChat | ClaudeMessages"
-
 _OPENAI_URL = "https://api.openai.com/v1"
 _CLAUDE_URL = "https://api.anthropic.com"
-# These take max_completion_tokens; every other server is asked with the name it surely knows.
-_OPENAI_HOSTS = (".openai.com", ".openai.azure.com", ".services.ai.azure.com")
+# These take what OpenAI takes; every other server is asked in the way that it surely knows.
+_AZURE_HOSTS = tuple(
+    f".{service}.azure.{zone}"
+    for service in ("openai", "services.ai", "cognitiveservices")
+    for zone in ("com", "us")
+)
+_OPENAI_HOSTS = (".openai.com", *_AZURE_HOSTS)
 
 
 def _as_secret(key: str | None) -> str | None:
@@ -72,7 +76,7 @@ class Target:
         auth: Headers that authenticate.
     """
 
-    dialect: AnyDialect
+    dialect: Dialect
     base_url: str
     auth: Mapping[str, str] = attrs.field(repr=False)
 
@@ -102,6 +106,8 @@ def resolve(
             place that was looked at.
     """
     if account.provider == "claude":
+        if options.api == "responses":
+            raise InvalidRequestError('api="responses" is OpenAI\'s; Claude has its messages only.')
         return _claude(account, options, environ, allow_http)
     if options.api_version is not None:
         raise InvalidRequestError("api_version= is Claude's; OpenAI has none.")
@@ -116,16 +122,35 @@ def _openai(
     key = _given_key(options, account) or _variable_key("OPENAI_API_KEY", environ)
     if key is None:
         raise MissingKeyError(
-            "No OpenAI key: api_key= was not given and OPENAI_API_KEY is not set.",
+            "No OpenAI key: api_key= was not given and OPENAI_API_KEY is not set."
+            + _keyless_hint(is_openai(url)),
             provider="openai",
         )
-    host = "." + (urlsplit(url).hostname or "")
-    dialect = OpenAIChat(
-        max_tokens_name=("max_completion_tokens" if host.endswith(_OPENAI_HOSTS) else "max_tokens"),
-        organization=_header_value(account.organization, "OPENAI_ORG_ID", environ),
-        project=_header_value(account.project, "OPENAI_PROJECT_ID", environ),
-    )
+    organization = _header_value(account.organization, "OPENAI_ORG_ID", environ)
+    project = _header_value(account.project, "OPENAI_PROJECT_ID", environ)
+    dialect: OpenAIChat | OpenAIResponses
+    if options.api == "responses":
+        dialect = OpenAIResponses(organization=organization, project=project)
+    else:
+        dialect = OpenAIChat(
+            max_tokens_name="max_completion_tokens" if is_openai(url) else "max_tokens",
+            organization=organization,
+            project=project,
+        )
     return Target(dialect=dialect, base_url=url, auth=dialect.headers(key, bearer=True))
+
+
+def _keyless_hint(vendor: bool) -> str:
+    return "" if vendor else ' For a server that wants none, give any text: api_key="none".'
+
+
+def is_openai(url: str) -> bool:
+    """Tell whether OpenAI is there, or Azure OpenAI, and no server that only speaks like them."""
+    return _host_of(url).endswith(_OPENAI_HOSTS)
+
+
+def _host_of(url: str) -> str:
+    return "." + (urlsplit(url).hostname or "")
 
 
 def _claude(
@@ -138,7 +163,7 @@ def _claude(
     if key is None and token is None:
         raise MissingKeyError(
             "No Claude key: api_key= was not given, and neither ANTHROPIC_API_KEY "
-            "nor ANTHROPIC_AUTH_TOKEN is set.",
+            "nor ANTHROPIC_AUTH_TOKEN is set." + _keyless_hint(url == _CLAUDE_URL),
             provider="claude",
         )
     dialect = ClaudeMessages(
@@ -213,7 +238,8 @@ def _normalize(base_url: str, provider: str, allow_http: bool) -> str:
         )
     origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     if provider == "openai":
-        return origin + (path or "/v1")
+        azure = _host_of(base_url).endswith(_AZURE_HOSTS)
+        return origin + (path or ("/openai/v1" if azure else "/v1"))
     return origin + path.removesuffix("/v1").rstrip("/")
 
 

@@ -27,9 +27,10 @@ examples:
   termai-http chat "Why is the sky blue?" -m claude-opus-5-5 --system "One sentence."
   git diff | termai-http chat -m gpt-5.5 --system "Write a commit message." -
   termai-http chat hi -m gpt-5.5 --json
+  termai-http chat hi -m llama3.3 --base-url http://127.0.0.1:11434/v1
 
 The key is read from OPENAI_API_KEY, or ANTHROPIC_API_KEY for claude models.
-The answer goes to stdout, everything else to stderr.
+The answer goes to stdout, on a terminal as it is written; everything else goes to stderr.
 exit codes: 0 answered, 1 the call failed, 2 wrong usage or configuration, 130 interrupted
 """
 _SERVE_EXAMPLES = """\
@@ -96,16 +97,23 @@ def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add("--timeout", type=float, metavar="SECONDS", help="for the whole call; default 120")
     add("--base-url", metavar="URL", help="where the API lives")
     add("--provider", choices=["openai", "claude"], help="default: by the model's name")
+    add("--api", choices=["chat", "responses"], help="which of OpenAI's; default chat")
+    add("--reasoning", metavar="EFFORT", help='how much to think first, "none" to "max"')
     add("--api-version", metavar="VERSION", help="anthropic-version; default 2023-06-01")
-    add("--json", action="store_true", help="print the reply as a JSON object")
+    add("--json", action="store_true", help="print the whole reply as a JSON object")
+    add(
+        "--stream",
+        action=argparse.BooleanOptionalAction,
+        help="print the answer as it is written; default on a terminal",
+    )
     chat.set_defaults(run=_chat)
 
 
 def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     serve = commands.add_parser(
         "serve",
-        help="run a loopback server that speaks both dialects",
-        description="Run a loopback server that speaks both dialects, for tests and tries.",
+        help="run a loopback server that speaks both vendors' APIs",
+        description="Run a loopback server that speaks both vendors' APIs, for tests and tries.",
         epilog=_SERVE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -119,25 +127,17 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="SECONDS",
         help="before the first request of each connection",
     )
+    add("--pace", type=float, default=0.0, metavar="SECONDS", help="between a stream's events")
     serve.set_defaults(run=_serve)
 
 
 def _chat(args: argparse.Namespace) -> int:
-    from ._shared import chat, close
+    from ._shared import close
     from .errors import ConfigurationError, InvalidRequestError, TermaiHttpError
 
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
     try:
-        reply = chat(
-            prompt,
-            model=args.model,
-            system=args.system,
-            max_tokens=args.max_tokens,
-            timeout=args.timeout,
-            base_url=args.base_url,
-            provider=args.provider,
-            api_version=args.api_version,
-        )
+        _answer(prompt, args)
     except (ConfigurationError, InvalidRequestError) as error:
         print(f"termai-http: {error}", file=sys.stderr)
         return USAGE
@@ -146,8 +146,29 @@ def _chat(args: argparse.Namespace) -> int:
         return FAILED
     finally:
         close()
-    print(_as_json(reply) if args.json else reply.text)
     return OK
+
+
+def _answer(prompt: str, args: argparse.Namespace) -> None:
+    from ._shared import chat, stream
+
+    options = {
+        name: getattr(args, name)
+        for name in ("model", "system", "max_tokens", "timeout", "base_url", "provider")
+    }
+    options |= {name: getattr(args, name) for name in ("api", "api_version", "reasoning")}
+    live = sys.stdout.isatty() if args.stream is None else args.stream
+    if args.json or not live:
+        reply = chat(prompt, **options)
+        print(_as_json(reply) if args.json else reply.text)
+        return
+    with stream(prompt, **options) as pieces:
+        try:
+            for piece in pieces:
+                print(piece, end="", flush=True)
+        finally:
+            # What comes next, an error above all, begins on a line of its own.
+            print(flush=True)
 
 
 def _as_json(reply: ChatResponse) -> str:
@@ -174,7 +195,9 @@ def _serve(args: argparse.Namespace) -> int:
     from .testing import Server
 
     try:
-        server = Server(port=args.port, delay=args.delay, connect_delay=args.connect_delay).start()
+        server = Server(
+            port=args.port, delay=args.delay, connect_delay=args.connect_delay, pace=args.pace
+        ).start()
     except (OSError, OverflowError) as error:
         print(f"termai-http: cannot listen on port {args.port}: {error}", file=sys.stderr)
         return FAILED

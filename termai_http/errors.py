@@ -31,6 +31,7 @@ The tree::
             OverloadedError 529
             UnexpectedRedirect 3xx
         InvalidResponseError
+            OutputError
             ProtocolError
             TruncatedResponse
             ResponseTooLarge
@@ -66,6 +67,7 @@ __all__ = [
     "InvalidResponseError",
     "MissingKeyError",
     "NotFoundError",
+    "OutputError",
     "OverloadedError",
     "PermissionDeniedError",
     "PoolTimeout",
@@ -309,6 +311,22 @@ class UnexpectedRedirect(APIStatusError):
 
 class InvalidResponseError(TermaiHttpError):
     """A success that is none: the body is not what this API answers."""
+
+
+class OutputError(InvalidResponseError):
+    """The reply is not what ``output=`` asked for; the message says where and why.
+
+    Attributes:
+        text: The reply as the model wrote it.
+        path: Where in it, as ``$.items[2].price``; None where it is no JSON at all.
+    """
+
+    def __init__(
+        self, message: str, *, text: str = "", path: str | None = None, **fields: Any
+    ) -> None:
+        super().__init__(message, **fields)
+        self.text = text
+        self.path = path
 
 
 class ProtocolError(InvalidResponseError):

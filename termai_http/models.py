@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
 
+from ._content import Document, Image
 from .errors import InvalidRequestError
 
 __all__ = [
@@ -15,11 +16,22 @@ __all__ = [
     "Message",
     "Prompt",
     "StreamEvent",
+    "ToolCall",
     "Usage",
     "as_messages",
+    "is_item",
 ]
 
 ROLES = ("assistant", "developer", "function", "system", "tool", "user")
+# Types of the vendors' content parts; no item of OpenAI's responses has one of them.
+_PARTS = (
+    *("document", "file", "image", "image_url", "input_audio", "input_file", "input_image"),
+    *("input_text", "text"),
+)
+REASONING = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+Part: TypeAlias = "str | Image | Document | Mapping[str, Any]"
+"""One part of a turn: text, an image, a document, or the vendor's own content part."""
 
 
 @attrs.frozen
@@ -29,19 +41,26 @@ class Message:
     Args:
         role: ``"user"``, ``"assistant"``, ``"system"``, ``"developer"``, ``"tool"`` or
             ``"function"``.
-        content: Text, or the vendor's list of content parts.
+        content: Text, or a list of parts: text, ``Image``, ``Document``, or the vendor's own.
+        cache: Whether the conversation up to this turn goes into Claude's prompt cache, for 5
+            minutes; ``"1h"`` for an hour. OpenAI caches by itself.
     """
 
     role: str
-    content: str | Sequence[Mapping[str, Any]] = attrs.field(repr=False)
+    content: str | Sequence[Part] = attrs.field(repr=False)
+    cache: bool | str = attrs.field(default=False, kw_only=True)
 
 
-Prompt: TypeAlias = "str | Sequence[Mapping[str, Any] | Message]"
-"""What a call takes: one user turn as text, or ``list of {"role", "content"}``."""
+Prompt: TypeAlias = "str | Sequence[Mapping[str, Any] | Message] | Sequence[Part]"
+"""What a call takes: one user turn as text or parts, or ``list of {"role", "content"}``."""
 
 
 def as_messages(prompt: Prompt) -> list[dict[str, Any]]:
-    """Turn a prompt into the list of messages that goes out.
+    """Turn a prompt into a list of messages, of which dialects make their own.
+
+    A list with an ``Image``, a ``Document``, text or a vendor's part in it is the parts of one user
+    turn. Any other object with a ``"type"`` and no ``"role"`` is an item of OpenAI's responses and
+    stays as it is.
 
     Raises:
         InvalidRequestError: It is empty or has a wrong shape; the message names the place.
@@ -50,6 +69,8 @@ def as_messages(prompt: Prompt) -> list[dict[str, Any]]:
         if not prompt.strip():
             raise InvalidRequestError("The prompt is empty.")
         return [{"role": "user", "content": prompt}]
+    if isinstance(prompt, (Image, Document)):
+        prompt = [prompt]
     if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray)):
         raise InvalidRequestError(
             'The prompt must be text or a list of {"role", "content"}, '
@@ -57,25 +78,47 @@ def as_messages(prompt: Prompt) -> list[dict[str, Any]]:
         )
     if not prompt:
         raise InvalidRequestError("The list of messages is empty.")
+    turns = all(isinstance(item, dict) and "role" in item for item in prompt)
+    if not turns and any(map(_is_part, prompt)):
+        return [_as_message({"role": "user", "content": prompt}, 0)]
     return [_as_message(message, index) for index, message in enumerate(prompt)]
+
+
+def _is_part(given: object) -> bool:
+    if isinstance(given, Mapping):
+        return "role" not in given and given.get("type") in _PARTS
+    return isinstance(given, (str, Image, Document))
+
+
+def is_item(message: Mapping[str, Any]) -> bool:
+    """Tell whether an object is an item of OpenAI's responses, and no message."""
+    kind = message.get("type")
+    # Other items than messages have a role, too: ``additional_tools``, LiteLLM's ``reasoning``.
+    return isinstance(kind, str) and (kind != "message" or message.get("role") is None)
 
 
 def _as_message(message: object, index: int) -> dict[str, Any]:
     where = f"messages[{index}]"
     if isinstance(message, Message):
         fields: dict[str, Any] = {"role": message.role, "content": message.content}
-    elif isinstance(message, Mapping):
+        if message.cache:
+            fields["cache"] = message.cache
+    elif isinstance(message, (dict, Mapping)):
         fields = dict(message)
     else:
         raise InvalidRequestError(
             f'{where} must be {{"role", "content"}} or a Message, not {type(message).__name__}.'
         )
     role = fields.get("role")
+    if is_item(fields):
+        return fields
     if role not in ROLES:
         raise InvalidRequestError(
             f"{where}.role is {'missing' if role is None else 'unknown'}; "
             f"allowed are {', '.join(ROLES)}."
         )
+    if fields.get("cache", False) not in (True, False, "5m", "1h"):
+        raise InvalidRequestError(f'{where}.cache must be True, False, "5m" or "1h".')
     _check_content(fields, where)
     return fields
 
@@ -95,6 +138,8 @@ def _check_content(fields: dict[str, Any], where: str) -> None:
         if not content and fields["role"] not in ("tool", "function"):
             raise InvalidRequestError(f"{where}.content is empty.")
         return
+    if isinstance(content, (Image, Document)):
+        fields["content"] = content = [content]
     if not isinstance(content, (list, tuple)):
         raise InvalidRequestError(
             f"{where}.content must be text or a list of content parts, "
@@ -102,9 +147,15 @@ def _check_content(fields: dict[str, Any], where: str) -> None:
         )
     if not content:
         raise InvalidRequestError(f"{where}.content is an empty list.")
+    if all(isinstance(part, str) and not part.strip() for part in content):
+        raise InvalidRequestError(f"{where}.content is empty.")
     for at, part in enumerate(content):
-        if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
-            raise InvalidRequestError(f'{where}.content[{at}] must be an object with a "type".')
+        typed = isinstance(part, Mapping) and isinstance(part.get("type"), str)
+        if not typed and not isinstance(part, (str, Image, Document)):
+            raise InvalidRequestError(
+                f"{where}.content[{at}] must be text, an Image, a Document or an object with a "
+                f'"type", not {type(part).__name__}.'
+            )
 
 
 def _check_text(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -119,17 +170,44 @@ def _check_max_tokens(instance: Any, attribute: attrs.Attribute[Any], value: Any
         )
 
 
+def _check_reasoning(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None or isinstance(value, Mapping) or value in REASONING:
+        return
+    raise InvalidRequestError(
+        f"reasoning must be {', '.join(map(repr, REASONING))}, the vendor's own dict, or None, "
+        f"not {value!r}."
+    )
+
+
+def _as_stop(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _check_stop(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    texts = isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
+    if not texts or not value or not all(value):
+        raise InvalidRequestError("stop must be a non-empty text or a list of such.")
+
+
 @attrs.frozen
 class ChatRequest:
     """A chat request that any vendor can be sent.
 
     Args:
         model: The model's name, as the vendor writes it.
-        messages: Text for one user turn, or ``list of {"role", "content"}``.
+        messages: Text for one user turn, ``list of {"role", "content"}``, or a list of parts.
         system: Instructions that stand before the conversation; None for none.
         max_tokens: Most tokens to generate. None means the dialect's default: 4096 for Claude,
             which requires one, and none for OpenAI.
         extra: Further parameters of the vendor's, sent as they are.
+        tools: What the model may call: Python functions, or the vendor's own JSON as it is.
+        output: What the text of the reply shall be: an attrs class, dataclass, TypedDict, pydantic
+            model, any other type of their fields, or a JSON schema as a dict; None for free text.
+        reasoning: How much the model thinks before it answers, from ``"none"`` to ``"max"``; a dict
+            goes out as the vendor's own parameter; None leaves it to the vendor.
+        stop: Texts that end the reply where the model writes one; None for none.
 
     Raises:
         InvalidRequestError: A field has a wrong shape; the message names it.
@@ -142,6 +220,16 @@ class ChatRequest:
     )
     max_tokens: int | None = attrs.field(default=None, validator=_check_max_tokens)
     extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    tools: Sequence[Callable[..., Any] | Mapping[str, Any] | Any] | None = attrs.field(
+        default=None, kw_only=True, repr=False
+    )
+    output: Any = attrs.field(default=None, kw_only=True, repr=False)
+    reasoning: str | Mapping[str, Any] | None = attrs.field(
+        default=None, kw_only=True, validator=_check_reasoning
+    )
+    stop: Sequence[str] | None = attrs.field(
+        default=None, kw_only=True, repr=False, converter=_as_stop, validator=_check_stop
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -167,6 +255,23 @@ class Usage:
 
 
 @attrs.frozen(kw_only=True)
+class ToolCall:
+    """One call of a tool that the model asks for, the same for every vendor.
+
+    Attributes:
+        id: The vendor's id of it, which the tool's result has to name.
+        name: The tool's name.
+        arguments: What to call it with; None where that is no JSON object.
+        text: The arguments as the model wrote them.
+    """
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] | None = attrs.field(repr=False)
+    text: str = attrs.field(repr=False)
+
+
+@attrs.frozen(kw_only=True)
 class ChatResponse:
     """A complete reply, the same for every vendor.
 
@@ -184,6 +289,12 @@ class ChatResponse:
         elapsed: Seconds from the call's entry to the reply.
         raw: All that the vendor sent, unknown fields included.
         provider: ``"openai"`` or ``"claude"``: whose dialect was spoken.
+        thinking: The reasoning, or its summary, as far as the vendor shows it.
+        tool_calls: The tools that the model asks for, in its order.
+        messages: The reply as messages: append them to the list of the next call.
+        texts: The text of every choice, where the vendor was asked for several by ``n=``.
+        parsed: The reply as what ``output=`` asked for; None where nothing was.
+        refusal: What the model says where it refuses to answer; None where it does not.
     """
 
     text: str = attrs.field(repr=False)
@@ -198,6 +309,12 @@ class ChatResponse:
     elapsed: float
     raw: Mapping[str, Any] = attrs.field(repr=False)
     provider: str
+    thinking: str = attrs.field(default="", repr=False)
+    tool_calls: tuple[ToolCall, ...] = ()
+    messages: tuple[Mapping[str, Any], ...] = attrs.field(default=(), repr=False)
+    texts: tuple[str, ...] = attrs.field(default=(), repr=False)
+    parsed: Any = attrs.field(default=None, repr=False)
+    refusal: str | None = attrs.field(default=None, repr=False)
 
     def __str__(self) -> str:
         return self.text
@@ -208,12 +325,19 @@ class StreamEvent:
     """One piece of a streamed reply, the same for every vendor.
 
     Attributes:
-        type: ``"text"``; ``"thinking"``; ``"tool_call"``, a tool call's begin or a piece of its
-            arguments; ``"usage"``; ``"finish"``; ``"other"`` for whatever else the vendor sends.
+        type: ``"text"``; ``"thinking"``; ``"tool_call_delta"``, the begin of a tool call or a piece
+            of its arguments; ``"tool_call"``, a whole one; ``"usage"``; ``"finish"``; ``"other"``
+            for whatever else the vendor sends.
         text: The piece: of the reply, of the thinking, of the arguments' JSON; else ``""``.
+        tool_call: The call: whole, or, of a piece, with what is known of it by then.
+        usage: The tokens so far.
+        finish_reason: The vendor's own word for why the reply ended.
         raw: The vendor's own event. One that says several things comes as several events.
     """
 
     type: str
     text: str = attrs.field(default="", repr=False)
+    tool_call: ToolCall | None = attrs.field(default=None, repr=False)
+    usage: Usage | None = None
+    finish_reason: str | None = None
     raw: Mapping[str, Any] = attrs.field(repr=False)

@@ -1,24 +1,28 @@
 """OpenAI's blocking functions.
 
-Source: https://platform.openai.com/docs/api-reference/chat
+Source: https://platform.openai.com/docs/api-reference/chat and, for ``respond``,
+https://platform.openai.com/docs/api-reference/responses
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._adapter import Adapter, send_as
+from ._adapter import Adapter, known, send_as
 from ._chat import open_stream, send_chat
 from ._client import Client
 from ._frames import hide_locals
+from ._queries import send_embeddings
+from ._query_models import EmbeddingRequest, Embeddings
 from ._target import Account
+from .config import RetryConfig
 from .models import ChatRequest, ChatResponse
 
 if TYPE_CHECKING:
     from ._stream import Stream
 
-__all__ = ["OpenAIAdapter", "chat", "stream"]
+__all__ = ["OpenAIAdapter", "chat", "respond", "stream"]
 
 
 class OpenAIAdapter(Adapter):
@@ -49,6 +53,80 @@ class OpenAIAdapter(Adapter):
         )
         super().__init__(client, account)
 
+    def respond(
+        self,
+        request: ChatRequest | Mapping[str, Any],
+        api_key: str | None = None,
+        *,
+        timeout: float | None = None,
+        retry: RetryConfig | None = None,
+        **options: Any,
+    ) -> ChatResponse:
+        """Send a request to the responses API and return its whole reply; safe from any thread.
+
+        Args:
+            request: A ``ChatRequest``, or the body of a response as a dict.
+            api_key: The key; None means the adapter's, and then the environment's.
+            timeout: Seconds for the whole call; None means the client's.
+            retry: The retry policy of this call; None means the client's.
+            **options: ``extra_headers``, ``extra_query``, ``extra_body``, ``base_url`` and
+                ``cancel``, as for ``termai_http.chat``.
+
+        Raises:
+            TermaiHttpError: As ``termai_http.chat``.
+        """
+        reply: ChatResponse | BaseException
+        try:
+            given = {"api_key": api_key, "timeout": timeout, "retry": retry}
+            given |= {"api": "responses", **known(options)}
+            reply = send_as(self._client, self._account, request, given, send_chat)
+        except BaseException as torn:
+            reply = torn
+        del request, api_key, options
+        given = {}
+        if isinstance(reply, BaseException):
+            raise hide_locals(reply)
+        return reply
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        api_key: str | None = None,
+        *,
+        model: str,
+        dimensions: int | None = None,
+        timeout: float | None = None,
+        retry: RetryConfig | None = None,
+        **options: Any,
+    ) -> Embeddings:
+        """Turn texts into vectors; safe from any thread.
+
+        Args:
+            texts: One text, or a list of texts.
+            api_key: The key; None means the adapter's, and then the environment's.
+            model: The model, for example ``"text-embedding-3-small"``.
+            dimensions: Numbers in each vector; None means the model's own.
+            timeout: Seconds for the whole call; None means the client's.
+            retry: The retry policy of this call; None means the client's.
+            **options: ``extra_headers``, ``extra_query``, ``extra_body``, ``base_url`` and
+                ``cancel``, as for ``termai_http.embed``.
+
+        Raises:
+            TermaiHttpError: As ``termai_http.embed``.
+        """
+        reply: Embeddings | BaseException
+        try:
+            given = {"api_key": api_key, "timeout": timeout, "retry": retry, **known(options)}
+            asked = EmbeddingRequest(texts=texts, model=model, dimensions=dimensions)
+            reply = send_as(self._client, self._account, asked, given, send_embeddings)
+        except BaseException as torn:
+            reply = torn
+        del texts, api_key, options
+        given = {}
+        if isinstance(reply, BaseException):
+            raise hide_locals(reply)
+        return reply
+
 
 def chat(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -> ChatResponse:
     """Send a chat to OpenAI on the process-wide client and return its whole reply.
@@ -72,12 +150,42 @@ def chat(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -
     return reply
 
 
-def stream(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -> Stream:
+def respond(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -> ChatResponse:
+    """Send a request to OpenAI's responses API on the process-wide client; returns its whole reply.
+
+    Args:
+        request: A ``ChatRequest``, or the body of a response as a dict.
+        api_key: The key; None means ``OPENAI_API_KEY``.
+
+    Raises:
+        TermaiHttpError: As ``termai_http.chat``.
+    """
+    reply: ChatResponse | BaseException
+    try:
+        account = Account(provider="openai")
+        given = {"api_key": api_key, "api": "responses"}
+        reply = send_as(None, account, request, given, send_chat)
+    except BaseException as torn:
+        reply = torn
+    del request, api_key
+    given = {}
+    if isinstance(reply, BaseException):
+        raise hide_locals(reply)
+    return reply
+
+
+def stream(
+    request: ChatRequest | Mapping[str, Any],
+    api_key: str | None = None,
+    *,
+    api: str | None = None,
+) -> Stream:
     """Send a chat to OpenAI on the process-wide client and return its reply as a stream.
 
     Args:
         request: A ``ChatRequest``, or OpenAI's own body as a dict.
         api_key: The key; None means ``OPENAI_API_KEY``.
+        api: ``"responses"`` for the API of ``respond``; None means that of ``chat``.
 
     Raises:
         TermaiHttpError: As ``termai_http.stream``.
@@ -85,10 +193,12 @@ def stream(request: ChatRequest | Mapping[str, Any], api_key: str | None = None)
     reply: Stream | BaseException
     try:
         account = Account(provider="openai")
-        reply = send_as(None, account, request, {"api_key": api_key}, open_stream)
+        given = {"api_key": api_key, "api": api}
+        reply = send_as(None, account, request, given, open_stream)
     except BaseException as torn:
         reply = torn
     del request, api_key
+    given = {}
     if isinstance(reply, BaseException):
         raise hide_locals(reply)
     return reply

@@ -8,9 +8,11 @@ from typing import Any, TypeAlias
 from .. import _json
 from .._sse import ServerEvent
 from ..errors import InvalidResponseError
-from ..models import StreamEvent
-from ._base import Decoded, event_error, event_object, no_object_error
-from ._pieces import Assembled
+from ..models import ToolCall
+from ._base import Decoded, Piece, tool_call
+from ._claude_reply import read_usage
+from ._errors import event_error, event_object, no_object_error
+from ._pieces import Assembled, InOrder, Text
 
 __all__ = ["ClaudeStream"]
 
@@ -40,9 +42,59 @@ _DELTAS = {
 _KINDS = {
     ("text", "text"): "text",
     ("thinking", "thinking"): "thinking",
-    ("tool_use", "partial_json"): "tool_call",
+    ("tool_use", "partial_json"): "tool_call_delta",
 }
-_Pieces: TypeAlias = "list[tuple[str, str]]"
+_Pieces: TypeAlias = "list[tuple[str, Any]]"
+
+
+class _Block:
+    """One content block, put together from its deltas.
+
+    Attributes:
+        kind: Its type.
+        fields: What is known of it.
+        text: Its text, where that is text of the reply.
+        whole: Whether it was handed out as a whole tool call.
+    """
+
+    __slots__ = ("_call", "fields", "kind", "text", "whole")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.fields = Assembled(_GROWING)
+        self.fields.add("type", kind)
+        self.text: Text | None = None
+        self.whole = False
+        self._call: ToolCall | None = None
+
+    def known(self, pieces: Iterable[tuple[str, str]]) -> _Pieces:
+        """Turn the names of its fields into kinds of events, and leave out what is none."""
+        found: _Pieces = []
+        for name, text in pieces:
+            kind = _KINDS.get((self.kind, name))
+            if kind is not None and text:
+                call = kind == "tool_call_delta"
+                found.append((kind, (text, self.call()) if call else text))
+        return found
+
+    def call(self) -> ToolCall:
+        """Return what is known of a tool call before its input is whole."""
+        if self._call is None:
+            # All of it stands where the block begins.
+            id, name = self.fields.get("id"), self.fields.get("name")
+            self._call = ToolCall(id=str(id or ""), name=str(name or ""), arguments=None, text="")
+        return self._call
+
+    def built(self) -> dict[str, Any]:
+        """Return the block as far as it came."""
+        built = self.fields.built()
+        partial = built.pop("partial_json", None)
+        if isinstance(partial, str) and partial:
+            try:
+                built["input"] = _json.loads(partial.encode())
+            except ValueError:
+                built["input"] = partial
+        return built
 
 
 class ClaudeStream:
@@ -55,7 +107,7 @@ class ClaudeStream:
 
     def __init__(
         self,
-        decode: Callable[[Mapping[str, Any]], Decoded],
+        decode: Callable[[Mapping[str, Any], Callable[[], list[str]]], Decoded],
         request_texts: Callable[[], list[str]],
     ) -> None:
         self.ended = False
@@ -64,15 +116,16 @@ class ClaudeStream:
         self._message: dict[str, Any] = {"type": "message", "role": "assistant"}
         self._begun = False
         self._usage: dict[str, Any] = {}
-        self._blocks: list[Assembled] = []
-        self._at: dict[int, Assembled] = {}
+        self._blocks: list[_Block] = []
+        self._at: dict[int, _Block] = {}
+        self._text = InOrder()
 
     @property
     def complete(self) -> bool:
         """Whether the end mark or a stop reason came."""
         return self.ended or bool(self._message.get("stop_reason"))
 
-    def feed(self, event: ServerEvent) -> list[StreamEvent]:
+    def feed(self, event: ServerEvent) -> list[Piece]:
         """Read one event; raises as ``StreamDecoder`` says."""
         if self.ended:
             return []
@@ -82,23 +135,22 @@ class ClaudeStream:
                 raise event_error(event, None, self._request_texts())
             if event.name in _EVENTS:
                 raise no_object_error(event, self._request_texts())
-            return [StreamEvent(type="other", raw={})]
-        kind = payload.get("type") or event.name
-        if payload.get("error") or "error" in (kind, event.name):
+            return [("other", "", {})]
+        kind = payload.get("type") or event[0]
+        if payload.get("error") or kind == "error" or event[0] == "error":
             raise event_error(event, payload, self._request_texts())
-        pieces = self._take(kind, payload)
-        return [StreamEvent(type=kind, text=text, raw=payload) for kind, text in pieces] or [
-            StreamEvent(type="other", raw=payload)
-        ]
+        if kind == "content_block_delta":
+            pieces = self._delta(payload)
+        else:
+            pieces = self._take(kind, payload)
+        return [(kind, value, payload) for kind, value in pieces] or [("other", "", payload)]
 
     def _take(self, kind: Any, payload: Mapping[str, Any]) -> _Pieces:
-        if kind == "content_block_delta":
-            return self._delta(payload)
         if kind == "content_block_start":
             return self._start_block(payload)
         if kind == "content_block_stop":
             block = self._at.get(_index(payload))
-            return [] if block is None else _flush([block])
+            return [] if block is None else self._finish([block])
         if kind == "message_start":
             return self._start(payload)
         if kind == "message_delta":
@@ -107,7 +159,7 @@ class ClaudeStream:
             if not (self._begun or self._blocks or self.complete):
                 raise InvalidResponseError("The stream ended without a message.")
             self.ended = True
-            return _flush(self._blocks)
+            return self._finish(self._blocks)
         return []
 
     def _start(self, payload: Mapping[str, Any]) -> _Pieces:
@@ -125,7 +177,7 @@ class ClaudeStream:
         self._update(delta if isinstance(delta, dict) else {})
         pieces: _Pieces = []
         if open_before and self.complete:
-            pieces = [*_flush(self._blocks), ("finish", "")]
+            pieces = [*self._finish(self._blocks), ("finish", self._message["stop_reason"])]
         return pieces + self._count(payload.get("usage"))
 
     def _update(self, fields: Mapping[str, Any]) -> None:
@@ -143,22 +195,42 @@ class ClaudeStream:
                 self._usage[name] = max(known, value)
             elif known is None or value is not None:
                 self._usage[name] = value
-        return [("usage", "")]
+        return [("usage", read_usage(self._usage))]
 
     def _start_block(self, payload: Mapping[str, Any]) -> _Pieces:
         fields = payload.get("content_block")
         if not isinstance(fields, dict):
             return []
         block = self._new_block(_index(payload), str(fields.get("type") or "text"))
-        pieces = [(name, block.add(name, value)) for name, value in fields.items()]
+        pieces = [
+            (name, block.fields.add(name, value))
+            for name, value in fields.items()
+            if value or name != "type"
+        ]
         if fields.get("type") == "tool_use":
-            return [("tool_call", "")]
-        return _known(block, pieces)
+            return [("tool_call_delta", ("", block.call()))]
+        return block.known(pieces)
 
-    def _new_block(self, index: int, kind: str) -> Assembled:
-        block = self._at[index] = Assembled(_GROWING)
-        block.add("type", kind)
+    def _finish(self, blocks: Iterable[_Block]) -> _Pieces:
+        """Return what the end of blocks adds: whole tool calls, U+FFFD for halves of pairs."""
+        pieces: _Pieces = []
+        for block in blocks:
+            if block.text is not None and block.text is not self._text.last:
+                self._text.turn(block.text)
+            pieces += block.known(list(block.fields.flush()))
+            if block.kind == "tool_use" and not block.whole:
+                block.whole = True
+                built = block.built()
+                call = tool_call(built.get("id"), built.get("name"), built.get("input"))
+                pieces.append(("tool_call", call))
+        return pieces
+
+    def _new_block(self, index: int, kind: str) -> _Block:
+        block = self._at[index] = _Block(kind)
         self._blocks.append(block)
+        if kind == "text":
+            block.text = block.fields.text("text")
+            self._text.turn(block.text)
         return block
 
     def _delta(self, payload: Mapping[str, Any]) -> _Pieces:
@@ -170,45 +242,36 @@ class ClaudeStream:
         kind = str(delta.get("type"))
         if kind not in _DELTAS:
             if kind == "citations_delta" and block is not None:
-                block.add("citations", [delta.get("citation")])
+                block.fields.add("citations", [delta.get("citation")])
             return []
         field, home = _DELTAS[kind]
-        if block is None or (home == field and block.get("type") != home):
+        if block is None or (home == field and block.kind != home):
             block = self._new_block(index, home)
-        return _known(block, [(field, block.add(field, delta.get(field)))])
+        if field != "text" or block.text is None:
+            return block.known([(field, block.fields.add(field, delta.get(field)))])
+        piece = delta.get("text")
+        if not isinstance(piece, str):
+            return []
+        if block.text is not self._text.last:
+            self._text.turn(block.text)
+        piece = block.text.add(piece)
+        return [("text", piece)] if piece else []
+
+    def text(self) -> str:
+        """Return the text that was handed out so far."""
+        return str(self._text)
 
     def result(self) -> Decoded:
         """Return the reply as far as it came; ``raw`` is the assembled message.
 
         The input of a tool call is an object, or its text where that is incomplete or no JSON.
         """
-        content = [_built(block) for block in self._blocks]
+        content = [block.built() for block in self._blocks]
         usage = {"usage": self._usage} if self._usage else {}
-        return self._decode({**self._message, "content": content, **usage})
+        whole = {**self._message, "content": content, **usage}
+        return self._decode(whole, self._request_texts)
 
 
 def _index(payload: Mapping[str, Any]) -> int:
     index = payload.get("index")
     return index if isinstance(index, int) else 0
-
-
-def _flush(blocks: Iterable[Assembled]) -> _Pieces:
-    """Return what halves of surrogate pairs become where their other halves never came."""
-    return [piece for block in blocks for piece in _known(block, list(block.flush()))]
-
-
-def _known(block: Assembled, pieces: _Pieces) -> _Pieces:
-    """Turn the names of a block's fields into kinds of events, and leave out what is none."""
-    kinds = [(_KINDS.get((str(block.get("type")), name)), text) for name, text in pieces]
-    return [(kind, text) for kind, text in kinds if kind is not None and text]
-
-
-def _built(block: Assembled) -> dict[str, Any]:
-    built = block.built()
-    partial = built.pop("partial_json", None)
-    if isinstance(partial, str) and partial:
-        try:
-            built["input"] = _json.loads(partial.encode())
-        except ValueError:
-            built["input"] = partial
-    return built

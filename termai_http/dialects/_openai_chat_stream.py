@@ -7,9 +7,11 @@ from typing import Any
 
 from .._sse import ServerEvent
 from ..errors import InvalidResponseError
-from ..models import StreamEvent
-from ._base import Decoded, event_error, event_object, no_object_error
-from ._pieces import Assembled
+from ..models import ToolCall
+from ._base import Decoded, Piece
+from ._errors import event_error, event_object, no_object_error
+from ._openai_chat_reply import read_tool_calls, read_usage
+from ._pieces import Assembled, Text
 
 __all__ = ["OpenAIChatStream"]
 
@@ -28,8 +30,8 @@ _GROWING = frozenset(
 )
 # The reasoning fields are those of compatible servers; OpenAI streams none here.
 _KINDS = {"content": "text", "reasoning": "thinking", "reasoning_content": "thinking"}
-_NOT_OF_THE_REPLY = frozenset({"choices", "object", "obfuscation"})
-_NOT_OF_THE_CHOICE = frozenset({"delta", "finish_reason", "index", "logprobs", "message"})
+_NOT_OF_THE_REPLY = ("choices", "object", "obfuscation")
+_NOT_OF_THE_CHOICE = frozenset({"index", "message"})
 
 
 class OpenAIChatStream:
@@ -42,7 +44,7 @@ class OpenAIChatStream:
 
     def __init__(
         self,
-        decode: Callable[[Mapping[str, Any]], Decoded],
+        decode: Callable[[Mapping[str, Any], Callable[[], list[str]]], Decoded],
         request_texts: Callable[[], list[str]],
     ) -> None:
         self.ended = False
@@ -58,69 +60,72 @@ class OpenAIChatStream:
         """Whether the end mark came, or a finish reason for every choice."""
         return self.ended or all(choice.finish_reason for choice in self._choices.values())
 
-    def feed(self, event: ServerEvent) -> list[StreamEvent]:
+    def feed(self, event: ServerEvent) -> list[Piece]:
         """Read one event; raises as ``StreamDecoder`` says."""
         if self.ended:
             return []
         payload = event_object(event)
         if payload is None:
             return self._no_object(event)
-        if payload.get("error") or "error" in (event.name, payload.get("object")):
+        if payload.get("error") or event[0] == "error" or payload.get("object") == "error":
             raise event_error(event, payload, self._request_texts())
-        events: list[StreamEvent] = []
+        found: list[Piece] = []
         choices = payload.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
-                self._take(choice, payload, events)
-        if isinstance(payload.get("usage"), dict):
-            events.append(StreamEvent(type="usage", raw=payload))
+                self._take(choice, payload, found)
+        usage = payload.get("usage")
+        if isinstance(usage, dict):
+            found.append(("usage", read_usage(usage), payload))
+        top = self._top
         for name, value in payload.items():
-            if value and name not in _NOT_OF_THE_REPLY:
-                self._top[name] = value
-        return events or [StreamEvent(type="other", raw=payload)]
+            if value:
+                top[name] = value
+        return found or [("other", "", payload)]
 
-    def _no_object(self, event: ServerEvent) -> list[StreamEvent]:
+    def _no_object(self, event: ServerEvent) -> list[Piece]:
         if event.data.strip() == _END:
             if not self._begun:
                 raise InvalidResponseError("The stream ended without a choice.")
             self.ended = True
-            return self._flush({})
+            return [] if self._first.finish_reason else self._finish({})
         if event.name == "error":
             raise event_error(event, None, self._request_texts())
         if event.name == "message":
             raise no_object_error(event, self._request_texts())
-        return [StreamEvent(type="other", raw={})]
+        return [("other", "", {})]
 
-    def _take(
-        self, choice: dict[str, Any], payload: Mapping[str, Any], events: list[StreamEvent]
-    ) -> None:
+    def _take(self, choice: dict[str, Any], payload: Mapping[str, Any], found: list[Piece]) -> None:
         self._begun = True
         index = choice.get("index")
-        index = index if isinstance(index, int) and index > 0 else 0
-        known = self._choices.get(index)
-        if known is None:
-            known = self._choices[index] = _Choice()
-        delta = choice.get("delta")
-        pieces = known.add(delta) if isinstance(delta, dict) else []
-        open_before = known.finish_reason is None
-        known.end(choice)
-        if known is self._first:
-            events += [StreamEvent(type=kind, text=text, raw=payload) for kind, text in pieces]
-            if open_before and known.finish_reason:
-                events += self._flush(payload)
-                events.append(StreamEvent(type="finish", raw=payload))
+        first = self._first
+        known = first
+        if index and isinstance(index, int) and index > 0:
+            known = self._choices.get(index) or _Choice()
+            self._choices[index] = known
+            # Whatever it says is in the reply at the end.
+            found = []
+        reason = known.finish_reason
+        known.add(choice, payload, found)
+        if reason is None and known.finish_reason and known is first:
+            found += self._finish(payload)
+            found.append(("finish", known.finish_reason, payload))
 
-    def _flush(self, payload: Mapping[str, Any]) -> list[StreamEvent]:
-        return [
-            StreamEvent(type=kind, text=text, raw=payload) for kind, text in self._first.flush()
-        ]
+    def _finish(self, payload: Mapping[str, Any]) -> list[Piece]:
+        return [(kind, value, payload) for kind, value in self._first.finish()]
+
+    def text(self) -> str:
+        """Return the text that was handed out so far."""
+        return self._first.text()
 
     def result(self) -> Decoded:
         """Return the reply as far as it came; ``raw`` is the assembled completion."""
         choices = [
             {"index": index, **choice.built()} for index, choice in sorted(self._choices.items())
         ]
-        return self._decode({**self._top, "object": "chat.completion", "choices": choices})
+        top = {name: self._top[name] for name in self._top if name not in _NOT_OF_THE_REPLY}
+        whole = {**top, "object": "chat.completion", "choices": choices}
+        return self._decode(whole, self._request_texts)
 
 
 class _Choice:
@@ -129,45 +134,65 @@ class _Choice:
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self._message = Assembled(_GROWING)
+        self._content: Text | None = None
         self._calls = _ToolCalls()
         self._logprobs = Assembled(frozenset())
         self._rest: dict[str, Any] = {}
 
-    def add(self, delta: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """Take a delta and return the pieces that can be handed out, each with its kind."""
-        pieces: list[tuple[str, str]] = []
+    def add(
+        self, choice: Mapping[str, Any], payload: Mapping[str, Any], found: list[Piece]
+    ) -> None:
+        """Take a chunk's choice and add the pieces that can be handed out."""
+        for name, value in choice.items():
+            if not value:
+                continue
+            if name == "delta":
+                if isinstance(value, dict):
+                    self._add(value, payload, found)
+            elif name == "finish_reason":
+                if isinstance(value, str):
+                    self.finish_reason = value
+            elif name == "logprobs":
+                if isinstance(value, dict):
+                    for inner, item in value.items():
+                        self._logprobs.add(inner, item)
+            elif name not in _NOT_OF_THE_CHOICE:
+                self._rest[name] = value
+
+    def _add(
+        self, delta: Mapping[str, Any], payload: Mapping[str, Any], found: list[Piece]
+    ) -> None:
         for name, value in delta.items():
+            if name == "content":
+                if isinstance(value, list):
+                    value = _text_of_parts(value)
+                if isinstance(value, str):
+                    if self._content is None:
+                        self._content = self._message.text(name)
+                    if piece := self._content.add(value):
+                        found.append(("text", piece, payload))
+                    continue
             if name == "tool_calls":
                 for call in value if isinstance(value, list) else ():
                     if isinstance(call, dict):
-                        pieces.append(("tool_call", self._calls.add(call)))
+                        found.append(("tool_call_delta", self._calls.add(call), payload))
                 continue
-            if name == "content" and isinstance(value, list):
-                value = _text_of_parts(value)
             piece = self._message.add(name, value)
             # Some servers send the same thinking under both of its names.
             twice = name == "reasoning" and delta.get("reasoning_content")
             if piece and name in _KINDS and not twice:
-                pieces.append((_KINDS[name], piece))
-        return pieces
+                found.append((_KINDS[name], piece, payload))
 
-    def end(self, choice: Mapping[str, Any]) -> None:
-        """Take what a chunk's choice holds beside its delta."""
-        reason = choice.get("finish_reason")
-        if isinstance(reason, str) and reason:
-            self.finish_reason = reason
-        for name, value in choice.items():
-            if value and name not in _NOT_OF_THE_CHOICE:
-                self._rest[name] = value
-        logprobs = choice.get("logprobs")
-        for name, value in logprobs.items() if isinstance(logprobs, dict) else ():
-            self._logprobs.add(name, value)
+    def text(self) -> str:
+        """Return the text so far."""
+        return "" if self._content is None else str(self._content)
 
-    def flush(self) -> list[tuple[str, str]]:
-        """Return what halves of surrogate pairs become where their other halves never came."""
+    def finish(self) -> list[tuple[str, Any]]:
+        """Return what the end adds: whole tool calls, and U+FFFD for halves of surrogate pairs."""
         texts = [(_KINDS.get(name), piece) for name, piece in self._message.flush()]
-        pieces = [(kind, piece) for kind, piece in texts if kind is not None]
-        return pieces + [("tool_call", piece) for piece in self._calls.flush()]
+        pieces: list[tuple[str, Any]] = [(kind, piece) for kind, piece in texts if kind is not None]
+        pieces += [("tool_call_delta", piece) for piece in self._calls.flush()]
+        return pieces + [("tool_call", call) for call in self._calls.whole()]
 
     def built(self) -> dict[str, Any]:
         """Return the choice as far as it came."""
@@ -187,30 +212,64 @@ def _text_of_parts(parts: list[Any]) -> str:
     return "".join([text for text in texts if isinstance(text, str)])
 
 
+class _Call:
+    """One tool call, put together from its deltas.
+
+    Attributes:
+        index: Its place among the calls.
+        fields: What came of it.
+        begun: What is known of it before its arguments are whole.
+    """
+
+    __slots__ = ("begun", "fields", "index")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.fields = Assembled(_GROWING)
+        self.begun = ToolCall(id="", name="", arguments=None, text="")
+
+    def add(self, piece: Mapping[str, Any]) -> str:
+        """Take a delta and return what it adds to the arguments."""
+        fields = self.fields
+        added = "".join([fields.add(name, piece[name]) for name in piece if name != "index"])
+        function = fields.get("function")
+        name = function.get("name") if isinstance(function, Assembled) else None
+        begun = self.begun
+        if (fields.get("id") or "") != begun.id or (name or "") != begun.name:
+            id = str(fields.get("id") or "")
+            self.begun = ToolCall(id=id, name=str(name or ""), arguments=None, text="")
+        return added
+
+
 class _ToolCalls:
     """Tool calls, put together from pieces that name an index; not every server names it well."""
 
     def __init__(self) -> None:
-        self._calls: list[tuple[int, Assembled]] = []
-        self._at: dict[int | None, Assembled] = {}
+        self._calls: list[_Call] = []
+        self._at: dict[int | None, _Call] = {}
 
-    def add(self, piece: Mapping[str, Any]) -> str:
-        """Take a piece and return what it adds to the arguments."""
+    def add(self, piece: Mapping[str, Any]) -> tuple[str, ToolCall]:
+        """Take a piece and return what it adds to the arguments, and whose they are."""
         index = piece.get("index")
         index = index if isinstance(index, int) else None
         call = self._at.get(index)
-        if call is None or _begins_another(piece, index, call):
-            call = self._at[index] = Assembled(_GROWING)
-            self._calls.append((0 if index is None else index, call))
-        return "".join([call.add(name, value) for name, value in piece.items() if name != "index"])
+        if call is None or _begins_another(piece, index, call.fields):
+            call = self._at[index] = _Call(index or 0)
+            self._calls.append(call)
+        added = call.add(piece)
+        return added, call.begun
 
-    def flush(self) -> list[str]:
+    def flush(self) -> list[tuple[str, ToolCall]]:
         """Return what halves of surrogate pairs in the arguments become."""
-        return [piece for _, call in self._calls for _, piece in call.flush()]
+        return [(piece, call.begun) for call in self._calls for _, piece in call.fields.flush()]
+
+    def whole(self) -> tuple[ToolCall, ...]:
+        """Return the calls as values."""
+        return read_tool_calls(self.built())
 
     def built(self) -> list[dict[str, Any]]:
         """Return the calls in the order of their indexes."""
-        return [call.built() for _, call in sorted(self._calls, key=lambda known: known[0])]
+        return [call.fields.built() for call in sorted(self._calls, key=lambda call: call.index)]
 
 
 def _begins_another(piece: Mapping[str, Any], index: int | None, call: Assembled) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._secrets import without_lone_surrogates
 
-__all__ = ["Assembled", "Text"]
+__all__ = ["Assembled", "InOrder", "Text"]
 
 
 class Text:
@@ -21,8 +21,9 @@ class Text:
 
     def __init__(self) -> None:
         self._held = ""
-        # A list of pieces would take many times the memory of the text.
-        self._written = io.StringIO()
+        # UTF-8, since pieces are short: a list of them, which io.StringIO may be too, would take
+        # many times the memory of the text.
+        self._written = io.BytesIO()
 
     def add(self, piece: str) -> str:
         """Take a piece and return what can be handed out: half a pair waits for its other half."""
@@ -32,7 +33,7 @@ class Text:
             if piece and "\ud800" <= piece[-1] <= "\udbff":
                 piece, self._held = piece[:-1], piece[-1]
             piece = without_lone_surrogates(piece)
-        self._written.write(piece)
+        self._written.write(piece.encode())
         return piece
 
     def flush(self) -> str:
@@ -40,11 +41,46 @@ class Text:
         if not self._held:
             return ""
         self._held = ""
-        self._written.write("\ufffd")
+        self._written.write("\ufffd".encode())
         return "\ufffd"
 
-    def __str__(self) -> str:
+    def encoded(self) -> bytes:
+        """Return it as UTF-8, which is what it is kept as."""
         return self._written.getvalue()
+
+    def size(self) -> int:
+        """Return the bytes of that."""
+        return self._written.tell()
+
+    def __str__(self) -> str:
+        return self._written.getvalue().decode()
+
+
+class InOrder:
+    """The pieces of several ``Text`` in the order in which they came, kept in no second place.
+
+    Attributes:
+        last: The text that the last piece was of; a piece of any other has to be told by ``turn``.
+    """
+
+    __slots__ = ("_turns", "last")
+
+    def __init__(self) -> None:
+        self.last: Text | None = None
+        self._turns: list[tuple[Text, int]] = []
+
+    def turn(self, text: Text) -> None:
+        """Take the pieces that come from now on as those of ``text``."""
+        self.last = text
+        self._turns.append((text, text.size()))
+
+    def __str__(self) -> str:
+        ends: dict[int, int] = {}
+        parts: list[bytes] = []
+        for text, start in reversed(self._turns):
+            parts.append(text.encoded()[start : ends.get(id(text))])
+            ends[id(text)] = start
+        return b"".join(reversed(parts)).decode()
 
 
 class Assembled:
@@ -69,10 +105,7 @@ class Assembled:
         fields = self._fields
         grows = name in self._growing
         if grows and isinstance(value, str):
-            text = fields.get(name)
-            if not isinstance(text, Text):
-                text = fields[name] = Text()
-            return text.add(value)
+            return self.text(name).add(value)
         if isinstance(value, dict) and self._depth and not grows:
             inner = fields.get(name)
             if not isinstance(inner, Assembled):
@@ -84,6 +117,13 @@ class Assembled:
             # The delta belongs to whoever reads the events, so its list is not extended.
             fields[name] = list(value) if isinstance(value, list) else value
         return ""
+
+    def text(self, name: str) -> Text:
+        """Return the text of a field that grows, begun where it was not."""
+        text = self._fields.get(name)
+        if not isinstance(text, Text):
+            text = self._fields[name] = Text()
+        return text
 
     def get(self, name: str) -> Any:
         """Return a field that does not grow, or None."""

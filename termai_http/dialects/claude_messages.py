@@ -10,24 +10,39 @@ from typing import Any, ClassVar
 
 import attrs
 
-from .._secrets import Secret, without_lone_surrogates
+from .._secrets import Secret
 from ..errors import ConfigurationError, InvalidRequestError, InvalidResponseError
-from ..models import ChatRequest, Usage, as_messages
-from ._base import Decoded, count
+from ..models import ChatRequest, as_messages, is_item
+from ._base import Decoded
+from ._claude_options import encode_options
+from ._claude_reply import (
+    read_refusal,
+    read_text,
+    read_thinking,
+    read_tool_calls,
+    read_turn,
+    read_usage,
+)
+from ._claude_request import encode_messages, encode_system
+from ._claude_rules import (
+    DEFAULT_MAX_TOKENS,
+    STRICTER_VERSION,
+    check_attachments,
+    check_budget,
+    check_cache_marks,
+    check_version,
+)
 from ._claude_stream import ClaudeStream
 
 __all__ = ["DEFAULT_VERSION", "ClaudeMessages"]
 
 DEFAULT_VERSION = "2023-06-01"
-_WITHOUT_SAMPLING = "2026-10-21"
-_DEFAULT_MAX_TOKENS = 4096
-_SAMPLING = ("temperature", "top_k", "top_p")
 
 
 def _check_version(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
         raise ConfigurationError(
-            f"api_version must be a version like {DEFAULT_VERSION!r} or {_WITHOUT_SAMPLING!r}, "
+            f"api_version must be a version like {DEFAULT_VERSION!r} or {STRICTER_VERSION!r}, "
             f"not {value!r}."
         )
 
@@ -60,50 +75,50 @@ class ClaudeMessages:
 
         Leading ``system`` and ``developer`` messages join ``system``, since the messages of this
         API are turns of user and assistant.
+
+        Raises:
+            InvalidRequestError: Something in it cannot be said to this vendor.
         """
         messages = as_messages(request.messages)
-        system = [] if request.system is None else [request.system]
-        while messages and messages[0]["role"] in ("system", "developer"):
-            content = messages.pop(0)["content"]
-            if not isinstance(content, str):
-                raise InvalidRequestError(
-                    "For Claude a leading system message must be text; "
-                    "pass blocks as extra_body={'system': [...]}."
-                )
-            system.append(content)
-        if not messages:
-            raise InvalidRequestError("The messages hold nothing but a system prompt.")
-        for index, message in enumerate(messages):
-            if message["role"] in ("tool", "function"):
-                raise InvalidRequestError(
-                    f"messages[{index + len(system)}].role {message['role']!r} is OpenAI's; "
-                    'Claude takes tool results as a user message with a "tool_result" block.'
-                )
-        body: dict[str, Any] = {"model": request.model, "messages": messages}
-        if system:
-            body["system"] = "\n\n".join(system)
+        check_attachments(messages)
+        first = _first_turn(messages)
+        body: dict[str, Any] = {
+            "model": request.model,
+            "messages": encode_messages(messages, begin=first),
+        }
+        if system := encode_system(request.system, messages[:first]):
+            body["system"] = system
         if request.max_tokens is not None:
             body["max_tokens"] = request.max_tokens
-        body.update(request.extra)
+        body.update(encode_options(request))
+        check_budget(body)
         return body
 
     def check(self, body: dict[str, Any]) -> None:
-        """Fill in the ``max_tokens`` that this API requires, and hold to the version's rules.
+        """Fill in the ``max_tokens`` that this API requires, and refuse what it refuses.
 
         Raises:
-            InvalidRequestError: The version refuses a parameter (it answers 400, at default
-                values too).
+            InvalidRequestError: There are more cache marks than it takes, or something that its
+                version refuses.
         """
-        body.setdefault("max_tokens", _DEFAULT_MAX_TOKENS)
-        if self.api_version == _WITHOUT_SAMPLING:
-            given = [name for name in _SAMPLING if name in body]
-            if given:
-                raise InvalidRequestError(
-                    f"anthropic-version {_WITHOUT_SAMPLING} refuses {', '.join(given)}, at default "
-                    f"values too. Leave it out, or use api_version={DEFAULT_VERSION!r}."
-                )
+        body.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
+        check_cache_marks(body)
+        check_version(body, self.api_version)
 
-    def decode(self, payload: Mapping[str, Any]) -> Decoded:
+    def adopt(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a copy of Claude's own body, refused where it has no messages.
+
+        Its messages may hold what those of ``encode`` may: an ``Image``, for example.
+        """
+        messages = as_messages(body.get("messages") or "")
+        check_attachments(messages)
+        return {**body, "messages": encode_messages(messages)}
+
+    def ask_to_stream(self, body: dict[str, Any]) -> None:
+        """Turn a body into one whose reply is streamed."""
+        body["stream"] = True
+
+    def decode(self, payload: Mapping[str, Any], request_texts: Callable[[], list[str]]) -> Decoded:
         """Read a message.
 
         Raises:
@@ -112,21 +127,20 @@ class ClaudeMessages:
         content = payload.get("content")
         if not isinstance(content, list):
             raise InvalidResponseError("The reply has no list of content blocks.")
-        texts = [
-            block["text"]
-            for block in content
-            if isinstance(block, dict)
-            and block.get("type") == "text"
-            and isinstance(block.get("text"), str)
-        ]
         stop_reason = payload.get("stop_reason")
+        text = read_text(content)
         return Decoded(
-            text=without_lone_surrogates("".join(texts)),
+            text=text,
             finish_reason=stop_reason if isinstance(stop_reason, str) else None,
-            usage=_usage(payload.get("usage")),
+            usage=read_usage(payload.get("usage")),
             model=str(payload.get("model") or ""),
             id=str(payload.get("id") or ""),
             raw=payload,
+            thinking=read_thinking(content),
+            tool_calls=read_tool_calls(content),
+            messages=read_turn(content),
+            texts=(text,),
+            refusal=read_refusal(payload, text),
         )
 
     def decode_stream(self, request_texts: Callable[[], list[str]]) -> ClaudeStream:
@@ -138,17 +152,9 @@ class ClaudeMessages:
         return ClaudeStream(self.decode, request_texts)
 
 
-def _usage(usage: Any) -> Usage:
-    if not isinstance(usage, dict):
-        return Usage()
-    details = usage.get("output_tokens_details")
-    cached = count(usage.get("cache_read_input_tokens"))
-    return Usage(
-        # input_tokens counts only what neither read nor wrote the cache.
-        input_tokens=count(usage.get("input_tokens"))
-        + count(usage.get("cache_creation_input_tokens"))
-        + cached,
-        output_tokens=count(usage.get("output_tokens")),
-        cached_tokens=cached,
-        reasoning_tokens=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
-    )
+def _first_turn(messages: list[dict[str, Any]]) -> int:
+    """Return where the messages stop to be a system prompt."""
+    for index, message in enumerate(messages):
+        if is_item(message) or message["role"] not in ("developer", "system"):
+            return index
+    raise InvalidRequestError("The messages hold nothing but a system prompt.")

@@ -10,58 +10,78 @@ from typing import Any, ClassVar
 
 import attrs
 
-from .._secrets import Secret, without_lone_surrogates
 from ..errors import InvalidResponseError
-from ..models import ChatRequest, Usage, as_messages
-from ._base import Decoded, count
+from ..models import ChatRequest, as_messages
+from ._base import Decoded
+from ._openai import OpenAI
+from ._openai_chat_reply import (
+    read_text,
+    read_texts,
+    read_thinking,
+    read_tool_calls,
+    read_turn,
+    read_usage,
+)
+from ._openai_chat_request import encode_messages, encode_options
 from ._openai_chat_stream import OpenAIChatStream
 
 __all__ = ["OpenAIChat"]
 
 
 @attrs.frozen(kw_only=True)
-class OpenAIChat:
+class OpenAIChat(OpenAI):
     """Encodes and decodes OpenAI's chat completions.
 
     Args:
         max_tokens_name: The parameter that limits the output: ``"max_completion_tokens"`` for
             OpenAI and Azure, ``"max_tokens"`` for compatible servers, which know only the old one.
-        organization: Value of ``OpenAI-Organization``; None sends none.
-        project: Value of ``OpenAI-Project``; None sends none.
+        organization: As ``OpenAI``.
+        project: As ``OpenAI``.
     """
 
-    provider: ClassVar[str] = "openai"
     path: ClassVar[str] = "/chat/completions"
-    models_path: ClassVar[str] = "/models"
 
     max_tokens_name: str = "max_completion_tokens"
-    organization: str | None = None
-    project: str | None = None
 
-    def headers(self, key: Secret, bearer: bool) -> dict[str, str]:
-        """Return the headers that authenticate; the key always goes as a bearer token."""
-        headers: dict[str, str] = {"Authorization": Secret(f"Bearer {key}")}
-        if self.organization:
-            headers["OpenAI-Organization"] = self.organization
-        if self.project:
-            headers["OpenAI-Project"] = self.project
-        return headers
+    @property
+    def _known(self) -> bool:
+        """Whether OpenAI itself is spoken to, and not a server that is like it."""
+        return self.max_tokens_name == "max_completion_tokens"
 
     def encode(self, request: ChatRequest) -> dict[str, Any]:
-        """Return the body for ``request``; ``system`` becomes the first message."""
-        messages = as_messages(request.messages)
+        """Return the body for ``request``; ``system`` becomes the first message.
+
+        Raises:
+            InvalidRequestError: Something in it cannot be said to this vendor.
+        """
+        messages = encode_messages(as_messages(request.messages), known=self._known)
         if request.system is not None:
             messages.insert(0, {"role": "system", "content": request.system})
         body: dict[str, Any] = {"model": request.model, "messages": messages}
         if request.max_tokens is not None:
             body[self.max_tokens_name] = request.max_tokens
-        body.update(request.extra)
+        body.update(encode_options(request, known=self._known))
         return body
 
     def check(self, body: dict[str, Any]) -> None:
         """Accept every body: this API has no rule that we know better."""
 
-    def decode(self, payload: Mapping[str, Any]) -> Decoded:
+    def adopt(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a copy of OpenAI's own body, refused where it has no messages.
+
+        Its messages may hold what those of ``encode`` may: an ``Image``, for example.
+        """
+        messages = encode_messages(as_messages(body.get("messages") or ""), known=self._known)
+        return {**body, "messages": messages}
+
+    def ask_to_stream(self, body: dict[str, Any]) -> None:
+        """Turn a body into one whose reply is streamed."""
+        body["stream"] = True
+        if self._known:
+            # OpenAI counts a stream's tokens only when asked; not every other server knows how.
+            body["stream_options"] = {"include_usage": True, **(body.get("stream_options") or {})}
+
+    def decode(self, payload: Mapping[str, Any], request_texts: Callable[[], list[str]]) -> Decoded:
         """Read a chat completion.
 
         Raises:
@@ -70,16 +90,23 @@ class OpenAIChat:
         choices = payload.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         message = choice.get("message") if isinstance(choice, dict) else None
-        if not isinstance(choice, dict) or not isinstance(message, dict):
+        if not isinstance(choices, list) or not isinstance(message, dict):
             raise InvalidResponseError("The reply has no choice with a message.")
-        finish_reason = choice.get("finish_reason")
+        assert isinstance(choice, dict)
+        finish_reason, refusal = choice.get("finish_reason"), message.get("refusal")
+        text = read_text(message)
         return Decoded(
-            text=without_lone_surrogates(_text(message)),
+            text=text,
             finish_reason=finish_reason if isinstance(finish_reason, str) else None,
-            usage=_usage(payload.get("usage")),
+            usage=read_usage(payload.get("usage")),
             model=str(payload.get("model") or ""),
             id=str(payload.get("id") or ""),
             raw=payload,
+            thinking=read_thinking(message),
+            tool_calls=read_tool_calls(message.get("tool_calls")),
+            messages=read_turn(message),
+            texts=read_texts(choices) if len(choices) > 1 else (text,),
+            refusal=refusal if isinstance(refusal, str) and refusal else None,
         )
 
     def decode_stream(self, request_texts: Callable[[], list[str]]) -> OpenAIChatStream:
@@ -89,29 +116,3 @@ class OpenAIChat:
             request_texts: Returns the texts of the request, masked where an error repeats them.
         """
         return OpenAIChatStream(self.decode, request_texts)
-
-
-def _text(message: Mapping[str, Any]) -> str:
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        # Some compatible servers answer in the parts that requests may have.
-        parts = (part.get("text") for part in content if isinstance(part, dict))
-        return "".join(part for part in parts if isinstance(part, str))
-    return ""
-
-
-def _usage(usage: Any) -> Usage:
-    if not isinstance(usage, dict):
-        return Usage()
-    prompt = usage.get("prompt_tokens_details")
-    completion = usage.get("completion_tokens_details")
-    return Usage(
-        input_tokens=count(usage.get("prompt_tokens")),
-        output_tokens=count(usage.get("completion_tokens")),
-        cached_tokens=count(prompt.get("cached_tokens")) if isinstance(prompt, dict) else 0,
-        reasoning_tokens=(
-            count(completion.get("reasoning_tokens")) if isinstance(completion, dict) else 0
-        ),
-    )

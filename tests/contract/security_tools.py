@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import termai_http
-from termai_http import ClaudeAdapter, Client, OpenAIAdapter, RequestHandler, RetryConfig
+from termai_http import (
+    ClaudeAdapter,
+    Client,
+    Conversation,
+    OpenAIAdapter,
+    RequestHandler,
+    RetryConfig,
+)
 from tests.faults.harness import KEY, PROMPT, Peer, RawServer, good_reply
 
 __all__ = [
@@ -75,11 +82,30 @@ def faces(client: Client, url: str) -> dict[str, Callable[[], Any]]:
     adapter = OpenAIAdapter(client, api_key=KEY, base_url=url)
     claude = ClaudeAdapter(client, base_url=url)
     handler = RequestHandler(client)
+    claude_options = {"model": "claude-x", "client": client, **options}
+    talk = Conversation("gpt-5.5", client=client, **options)
+    asked = {"model": "gpt-5.5", "input": PROMPT}
+
+    def tool(city: str) -> str:
+        """Tell the weather."""
+        return city
+
     return {
         "Client.chat": lambda: client.chat(PROMPT, model="gpt-5.5", **options),
         "Client.stream": lambda: client.stream(PROMPT, model="gpt-5.5", **options),
         "chat": lambda: termai_http.chat(PROMPT, model="claude-x", client=client, **options),
         "stream": lambda: termai_http.stream(PROMPT, model="claude-x", client=client, **options),
+        "Client.run_tools": lambda: client.run_tools(
+            PROMPT, model="gpt-5.5", tools=[tool], **options
+        ),
+        "run_tools": lambda: termai_http.run_tools(PROMPT, tools=[tool], **claude_options),
+        "embed": lambda: termai_http.embed(PROMPT, model="e", client=client, **options),
+        "count_tokens": lambda: termai_http.count_tokens(PROMPT, **claude_options),
+        "list_models": lambda: termai_http.list_models(client=client, **options),
+        "Conversation.ask": lambda: talk.ask(PROMPT),
+        "Conversation.stream": lambda: talk.stream(PROMPT),
+        "Conversation.run_tools": lambda: talk.run_tools(PROMPT, tools=[tool]),
+        "respond": lambda: adapter.respond(asked),
         "OpenAIAdapter": lambda: adapter.chat_completion(body),
         "ClaudeAdapter": lambda: claude.chat_completion(body, KEY),
         "post_json": lambda: handler.post_json(f"{url}/v1/x", headers, body),

@@ -544,6 +544,22 @@ def test_an_error_never_shows_key_or_prompt(
     assert (type(again), str(again)) == (type(error), str(error))
 
 
+def test_an_error_never_shows_what_extra_headers_and_query_hold(
+    client: Client, vendor: Vendor, mocked: responses.RequestsMock
+) -> None:
+    """A server that repeats the headers and the query of a call does not make us show them."""
+    mocked.post(vendor.url, status=400, json=vendor.error(f"You sent {KEY}-gate and {KEY}-query"))
+    with pytest.raises(termai_http.BadRequestError) as caught:
+        call(
+            client,
+            vendor,
+            extra_headers={"X-Gate": f"{KEY}-gate"},
+            extra_query={"token": f"{KEY}-query"},
+        )
+    assert "-gate" not in f"{caught.value}{caught.value.body}"
+    assert "-query" not in f"{caught.value}{caught.value.body}"
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import attrs
 import pytest
 import trustme
 
@@ -30,7 +31,9 @@ from termai_http import (
     ReadTimeout,
     RetryConfig,
     Stream,
+    StreamEvent,
     StreamInterrupted,
+    ToolCall,
     Usage,
     _open_body,
 )
@@ -49,6 +52,7 @@ from tests.faults.streaming import (
     Step,
     Vendor,
     answer_with,
+    event,
     frame,
 )
 
@@ -154,6 +158,41 @@ def whole(vendor: Vendor, *pieces: str) -> bytes:
 def begun(vendor: Vendor, framing: Framing = CHUNKED) -> Answer:
     """Answer with the first piece of a stream that goes on."""
     return answer_with(framing, vendor.begin() + vendor.text("one"))
+
+
+_BEGUN = {"input_tokens": 3, "output_tokens": 1}
+WHOLE = {
+    OPENAI: ToolCall(id="c1", name="look", arguments={"at": 1}, text='{"at": 1}'),
+    CLAUDE: ToolCall(id="c1", name="look", arguments={"at": 1}, text='{"at":1}'),
+}
+
+
+def thought(vendor: Vendor) -> bytes:
+    """Return an event with thinking."""
+    if vendor is OPENAI:
+        choice = {"index": 0, "delta": {"reasoning_content": "hm"}, "finish_reason": None}
+        return event({"id": "r1", "choices": [choice]})
+    delta = {"type": "thinking_delta", "thinking": "hm"}
+    block = {"type": "thinking", "thinking": "", "signature": ""}
+    return event({"type": "content_block_start", "index": 1, "content_block": block}) + event(
+        {"type": "content_block_delta", "index": 1, "delta": delta}
+    )
+
+
+def called(vendor: Vendor) -> bytes:
+    """Return a tool call, its arguments in two pieces."""
+    pieces = ['{"at":', " 1}"]
+    if vendor is OPENAI:
+        first: dict[str, Any] = {"id": "c1", "function": {"name": "look", "arguments": ""}}
+        calls = [first, *({"function": {"arguments": piece}} for piece in pieces)]
+        deltas = [{"tool_calls": [{"index": 0, **call}]} for call in calls]
+        return b"".join(event({"choices": [{"index": 0, "delta": delta}]}) for delta in deltas)
+    block = {"type": "tool_use", "id": "c1", "name": "look", "input": {}}
+    begun = event({"type": "content_block_start", "index": 2, "content_block": block})
+    deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+    return begun + b"".join(
+        event({"type": "content_block_delta", "index": 2, "delta": delta}) for delta in deltas
+    )
 
 
 def must_be_at_rest(client: Client, calls: int = 1) -> None:
@@ -323,6 +362,51 @@ class TestRead:
             assert counted < 10_000
 
     @each_vendor
+    def test_events_say_what_each_piece_is(self, serve: Serve, vendor: Vendor) -> None:
+        """Each kind of event has its own field filled in, and the vendor's own event."""
+        steps = [vendor.begin(), thought(vendor), vendor.text("one"), called(vendor)]
+        steps += [vendor.finish() + vendor.count() + vendor.end]
+        server = serve(answer_with(CHUNKED, *steps, ending(CHUNKED)))
+        begun = ToolCall(id="c1", name="look", arguments=None, text="")
+        with make_client() as client:
+            stream = begin(client, server, vendor)
+            events = list(stream.events())
+            assert all(isinstance(event, StreamEvent) for event in events)
+            assert all(event.raw for event in events if event.type not in ("tool_call", "other"))
+            found = [attrs.evolve(event, raw={}) for event in events if event.type != "other"]
+            usage = Usage(input_tokens=3, output_tokens=2)
+            ends = [
+                StreamEvent(type="finish", finish_reason="stop", raw={}),
+                StreamEvent(type="usage", usage=usage, raw={}),
+            ]
+            assert [event for event in found if event.usage != Usage(**_BEGUN)] == [
+                StreamEvent(type="thinking", text="hm", raw={}),
+                StreamEvent(type="text", text="one", raw={}),
+                StreamEvent(type="tool_call_delta", tool_call=begun, raw={}),
+                StreamEvent(type="tool_call_delta", text='{"at":', tool_call=begun, raw={}),
+                StreamEvent(type="tool_call_delta", text=" 1}", tool_call=begun, raw={}),
+                StreamEvent(type="tool_call", tool_call=WHOLE[vendor], raw={}),
+                *ends,
+            ]
+            assert stream.response is not None
+            assert stream.response.tool_calls == (WHOLE[vendor],)
+            assert stream.response.thinking == "hm"
+            assert list(stream.events()) == []
+
+    def test_text_and_events_may_be_read_by_turns(self, serve: Serve) -> None:
+        """Either goes on where the other stopped, and ``text`` has what both handed out."""
+        server = serve(answer_with(CHUNKED, whole(OPENAI, "a", "b", "c", "d"), ending(CHUNKED)))
+        with make_client() as client:
+            stream = begin(client, server)
+            assert next(stream) == "a"
+            events = stream.events()
+            assert next(events).text == "b"
+            assert (next(stream), stream.text) == ("c", "abc")
+            assert [event.text for event in events if event.type == "text"] == ["d"]
+            assert stream.text == "abcd"
+            assert list(stream) == []
+
+    @each_vendor
     def test_what_is_asked_for(self, serve: Serve, vendor: Vendor) -> None:
         """Events, and not compressed, whatever the caller's headers say."""
         server = serve(answer_with(CHUNKED, whole(vendor), ending(CHUNKED)))
@@ -436,8 +520,8 @@ class TestLeft:
     @staticmethod
     def by_break_from_events(stream: Stream) -> None:
         """Leave a loop over its events."""
-        for event in stream.events():
-            if event.type == "text":
+        for found in stream.events():
+            if found.type == "text":
                 break
 
     @staticmethod
@@ -633,6 +717,23 @@ class TestEnded:
                 assert isinstance(caught.value, StreamInterrupted)
                 assert caught.value.partial == stream.text == "one "
             must_be_at_rest(client)
+
+    def test_what_nobody_took_is_no_part_of_what_came(self, serve: Serve) -> None:
+        """Text that came with an event, but was not handed out by the deadline, is not told."""
+        delta = {"reasoning_content": "hm", "content": "one"}
+        both = event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+        server, later = serve(answer_with(CHUNKED, both, OPENAI.text("two"))), Later()
+        with make_client(later.clock()) as client:
+            for taken, partial in ((1, ""), (2, "one")):
+                later.ahead = 0
+                stream = begin(client, server, timeout=5)
+                events = stream.events()
+                kinds = [next(events).type for _ in range(taken)]
+                assert (kinds, stream.text) == (["thinking", "text"][:taken], partial)
+                later.ahead = 6
+                with pytest.raises(StreamInterrupted) as caught:
+                    next(stream)
+                assert caught.value.partial == stream.text == partial
 
     @pytest.mark.usefixtures("patient")
     def test_cancelling_after_the_end_harms_nobody(self, serve: Serve) -> None:

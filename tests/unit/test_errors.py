@@ -33,6 +33,7 @@ TREE = {
     "InternalServerError": "APIStatusError",
     "OverloadedError": "InternalServerError",
     "UnexpectedRedirect": "APIStatusError",
+    "OutputError": "InvalidResponseError",
     "ProtocolError": "InvalidResponseError",
     "TruncatedResponse": "InvalidResponseError",
     "ResponseTooLarge": "InvalidResponseError",

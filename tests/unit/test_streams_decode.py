@@ -25,14 +25,14 @@ from termai_http import (
     RateLimitError,
     RequestTooLargeError,
     TermaiHttpError,
+    ToolCall,
     TruncatedResponse,
     Usage,
 )
 from termai_http._sse import EventParser, ServerEvent
-from termai_http.dialects._base import Decoded, Dialect, StreamDecoder
+from termai_http.dialects._base import Decoded, Dialect, Piece, StreamDecoder
 from termai_http.dialects.claude_messages import ClaudeMessages
 from termai_http.dialects.openai_chat import OpenAIChat
-from termai_http.models import StreamEvent
 
 PROMPT = "The canary prompt that nothing may show."
 KEY = "sk-canary-0123456789-abcdef"
@@ -46,19 +46,32 @@ def parse(data: Iterable[bytes]) -> list[ServerEvent]:
     return events + parser.finish()
 
 
-def feed(decoder: StreamDecoder, transcript: bytes) -> list[StreamEvent]:
+def feed(decoder: StreamDecoder, transcript: bytes) -> list[Piece]:
     """Feed a decoder with a transcript."""
     return [piece for event in parse([transcript]) for piece in decoder.feed(event)]
 
 
-def pairs(events: Iterable[StreamEvent]) -> Pairs:
-    """Return the kinds and texts of events, those apart that say nothing."""
-    return [(event.type, event.text) for event in events if event.type != "other"]
+def said(piece: Piece) -> str:
+    """Return the text of a piece: of the reply, of the thinking, of a call's arguments."""
+    kind, value, _ = piece
+    if kind == "tool_call_delta":
+        return str(value[0])
+    return str(value) if kind in ("text", "thinking") else ""
 
 
-def text_of(events: Iterable[StreamEvent]) -> str:
-    """Return the text that events hand out."""
-    return "".join(event.text for event in events if event.type == "text")
+def pairs(pieces: Iterable[Piece]) -> Pairs:
+    """Return the kinds and texts of pieces, those apart that say nothing."""
+    return [(piece[0], said(piece)) for piece in pieces if piece[0] != "other"]
+
+
+def text_of(pieces: Iterable[Piece]) -> str:
+    """Return the text that pieces hand out."""
+    return "".join(said(piece) for piece in pieces if piece[0] == "text")
+
+
+def values(pieces: Iterable[Piece], kind: str) -> list[Any]:
+    """Return the values of the pieces of one kind."""
+    return [value for found, value, _ in pieces if found == kind]
 
 
 def sse(payload: Any, name: str = "") -> bytes:
@@ -251,7 +264,7 @@ class TestContract:
         assert decoder.ended
         result = decoder.result()
         assert result.raw == vendor.whole("Hello Grüße 🎉", "end")
-        assert result == vendor.dialect.decode(vendor.whole("Hello Grüße 🎉", "end"))
+        assert result == vendor.dialect.decode(vendor.whole("Hello Grüße 🎉", "end"), list)
         assert result.usage == Usage(
             input_tokens=12, output_tokens=5, cached_tokens=3, reasoning_tokens=2
         )
@@ -277,9 +290,9 @@ class TestContract:
         feed(decoder, vendor.begin() + vendor.texts("I ask."))
         transcript = vendor.call(0, '{"city"', ': "Köln"}') + vendor.call(1, "{}")
         assert [pair for pair in pairs(feed(decoder, transcript)) if pair[1]] == [
-            ("tool_call", '{"city"'),
-            ("tool_call", ': "Köln"}'),
-            ("tool_call", "{}"),
+            ("tool_call_delta", '{"city"'),
+            ("tool_call_delta", ': "Köln"}'),
+            ("tool_call_delta", "{}"),
         ]
         feed(decoder, vendor.finish("tool") + vendor.end)
         calls = [("c0", "f0", '{"city": "Köln"}'), ("c1", "f1", "{}")]
@@ -287,10 +300,59 @@ class TestContract:
 
     def test_a_call_begins_with_an_event(self, vendor: Any) -> None:
         """A tool call shows before its arguments do, and its raw event names the function."""
-        events = feed(decoder_of(vendor), vendor.begin() + vendor.call(0))
-        begun = [event for event in events if event.type == "tool_call"]
-        assert [event.text for event in begun] == [""]
-        assert '"f0"' in json.dumps(begun[0].raw)
+        pieces = feed(decoder_of(vendor), vendor.begin() + vendor.call(0))
+        begun = [piece for piece in pieces if piece[0] == "tool_call_delta"]
+        assert [said(piece) for piece in begun] == [""]
+        assert '"f0"' in json.dumps(begun[0][2])
+
+    def test_a_piece_of_a_call_says_whose_it_is(self, vendor: Any) -> None:
+        """Every piece of arguments has the id and the name of its call, as far as they came."""
+        pieces = feed(decoder_of(vendor), vendor.begin() + vendor.call(0, "{", "}"))
+        pieces += feed(decoder_of(vendor), vendor.begin() + vendor.call(7, "[]"))
+        calls = [call for _, call in values(pieces, "tool_call_delta")]
+        first = ToolCall(id="c0", name="f0", arguments=None, text="")
+        other = ToolCall(id="c7", name="f7", arguments=None, text="")
+        assert calls == [first] * 3 + [other] * 2
+
+    @pytest.mark.parametrize("end", ["finish", "mark", "both", "twice"])
+    def test_a_whole_call_comes_once(self, vendor: Any, end: str) -> None:
+        """However the reply ends, each call is handed out whole, once, and before the finish."""
+        decoder = decoder_of(vendor)
+        transcript = vendor.begin() + vendor.call(0, '{"city"', ': "Köln"}') + vendor.call(1)
+        last = {
+            "finish": vendor.finish("tool"),
+            "mark": vendor.end,
+            "both": vendor.finish("tool") + vendor.end,
+            "twice": vendor.finish("tool") * 2 + vendor.end,
+        }
+        pieces = feed(decoder, transcript + last[end])
+        calls = values(pieces, "tool_call")
+        assert [(call.id, call.name, call.arguments) for call in calls] == [
+            ("c0", "f0", {"city": "Köln"}),
+            ("c1", "f1", {}),
+        ]
+        assert json.loads(calls[0].text) == {"city": "Köln"}
+        assert tuple(calls) == decoder.result().tool_calls
+        kinds = [kind for kind, _, _ in pieces]
+        if "finish" in kinds:
+            assert len(kinds) - kinds[::-1].index("tool_call") <= kinds.index("finish")
+
+    def test_a_call_whose_arguments_are_no_object_is_one_too(self, vendor: Any) -> None:
+        """Whole is what came to its end; whether it can be made is for the caller to see."""
+        pieces = feed(decoder_of(vendor), vendor.begin() + vendor.call(0, '{"a": ') + vendor.end)
+        assert values(pieces, "tool_call") == [
+            ToolCall(id="c0", name="f0", arguments=None, text='{"a": ')
+        ]
+
+    def test_usage_and_finish_have_values(self, vendor: Any) -> None:
+        """The tokens come as ``Usage``, the last of them complete; the finish in its own word."""
+        pieces = feed(
+            decoder_of(vendor), vendor.begin() + vendor.texts("Hi") + vendor.finish("end")
+        )
+        assert values(pieces, "finish") == ["end"]
+        assert values(pieces, "usage")[-1] == Usage(
+            input_tokens=12, output_tokens=5, cached_tokens=3, reasoning_tokens=2
+        )
 
     def test_every_way_to_cut_the_bytes_gives_the_same(self, vendor: Any) -> None:
         """However the bytes are cut in two, events and result are the same."""
@@ -351,7 +413,7 @@ class TestContract:
         """A reason that comes twice is one finish."""
         decoder = decoder_of(vendor)
         events = feed(decoder, vendor.begin() + vendor.finish("a") + vendor.finish("a"))
-        assert [event.type for event in events].count("finish") == 1
+        assert values(events, "finish") == ["a"]
 
     def test_half_a_character_is_never_handed_out(self, vendor: Any) -> None:
         """Cut between two halves, a reply ends before the character."""
@@ -372,8 +434,8 @@ class TestContract:
         kinds = [pair for pair in pairs(feed(decoder, transcript)) if pair[1]]
         assert kinds == [
             ("thinking", "😀"),
-            ("tool_call", '{"a": "'),
-            ("tool_call", '😀"}'),
+            ("tool_call_delta", '{"a": "'),
+            ("tool_call_delta", '😀"}'),
         ]
         json.dumps(decoder.result().raw, ensure_ascii=False).encode()
 
@@ -395,9 +457,8 @@ class TestContract:
         feed(decoder, vendor.begin())
         before = decoder.result()
         events = feed(decoder, event)
-        assert [(found.type, found.text) for found in events] == [("other", "")]
         data = parse([event])[0].data
-        assert events[0].raw == (json.loads(data) if data.startswith("{") else {})
+        assert events == [("other", "", json.loads(data) if data.startswith("{") else {})]
         assert decoder.result().text == before.text
         assert not decoder.complete
 
@@ -462,14 +523,14 @@ class TestContract:
         decoder = decoder_of(vendor)
         transcript = vendor.begin() + vendor.thoughts("a", "b") + vendor.texts("c", "d")
         transcript += vendor.call(0, "{", "}") + vendor.finish() + vendor.end
-        seen: list[StreamEvent] = []
+        seen: list[Piece] = []
         copies: list[Any] = []
         for event in parse([transcript]):
             for piece in decoder.feed(event):
                 seen.append(piece)
-                copies.append(copy.deepcopy(piece.raw))
+                copies.append(copy.deepcopy(piece[2]))
         decoder.result()
-        assert [piece.raw for piece in seen] == copies
+        assert [piece[2] for piece in seen] == copies
 
     def test_a_result_can_be_had_at_any_time(self, vendor: Any) -> None:
         """Before, during and after: the result has the text that was handed out by then."""
@@ -478,7 +539,7 @@ class TestContract:
         transcript += vendor.call(0, '{"x"', ": 1}") + vendor.finish() + vendor.end
         text = ""
         for event in parse([transcript]):
-            assert decoder.result().text == text
+            assert decoder.result().text == decoder.text() == text
             text += text_of(decoder.feed(event))
         assert decoder.result().text == text == "b😀c"
 
@@ -631,9 +692,10 @@ class TestOpenAI:
         call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
         delta = {"reasoning_content": "hm", "content": "Hi", "tool_calls": [call]}
         events = feed(decoder_of(openai), openai.chunk(delta, "stop", usage=openai.usage))
-        kinds = [("thinking", "hm"), ("text", "Hi"), ("tool_call", "{}"), ("finish", "")]
-        assert pairs(events) == [*kinds, ("usage", "")]
-        assert all(event.raw is events[0].raw for event in events)
+        kinds = [("thinking", "hm"), ("text", "Hi"), ("tool_call_delta", "{}")]
+        kinds += [("tool_call", ""), ("finish", ""), ("usage", "")]
+        assert pairs(events) == kinds
+        assert all(raw is events[0][2] for _, _, raw in events)
 
     @pytest.mark.parametrize(
         "pieces",
@@ -657,6 +719,10 @@ class TestOpenAI:
             {"name": "f", "arguments": "{1}"},
             {"name": "g", "arguments": "{2}"},
         ]
+        whole = values(feed(decoder, openai.finish("tool_calls")), "tool_call")
+        assert [(call.name, call.text) for call in whole] == [("f", "{1}"), ("g", "{2}")]
+        assert tuple(whole) == decoder.result().tool_calls
+        assert feed(decoder, openai.end) == []
 
     def test_the_same_thinking_under_two_names_is_handed_out_once(self) -> None:
         """Servers between two names send both."""
@@ -707,7 +773,7 @@ class TestOpenAI:
             event = {"choices": [choice], "system_fingerprint": "fp", "obfuscation": "zzz"}
             events = feed(decoder, sse(event))
             assert pairs(events) == []
-            raws.append((events[0].raw, event))
+            raws.append((events[0][2], event))
         raw = decoder.result().raw
         assert all(kept == sent for kept, sent in raws)
         choice = raw["choices"][0]
@@ -786,8 +852,38 @@ class TestClaude:
         text = claude.block({"type": "text", "text": "Hi"})
         thinking = claude.block({"type": "thinking", "thinking": "hm", "text": "?"})
         events = feed(decoder, thinking + text + claude.block(call))
-        assert pairs(events) == [("thinking", "hm"), ("text", "Hi"), ("tool_call", "")]
+        kinds = [("thinking", "hm"), ("text", "Hi"), ("tool_call_delta", ""), ("tool_call", "")]
+        assert pairs(events) == kinds
         assert decoder.result().raw["content"][2] == call
+
+    @pytest.mark.parametrize("stops", ["before", "after", "never", "twice"])
+    def test_a_call_is_whole_wherever_its_block_stops(self, stops: str) -> None:
+        """Before the stop reason, after it, twice or not at all: one whole call each."""
+        claude = Claude()
+        blocks = parse([claude.begin() + claude.call(0, "{", "}") + claude.call(1, '{"a": 1}')])
+        stop = [event for event in blocks if event.name == "content_block_stop"]
+        rest = [event for event in blocks if event.name != "content_block_stop"]
+        order = {
+            "before": [*blocks, *parse([claude.finish("tool_use")])],
+            "after": [*rest, *parse([claude.finish("tool_use")]), *stop],
+            "never": [*rest, *parse([claude.finish("tool_use")])],
+            "twice": [*blocks, *stop, *parse([claude.finish("tool_use")])],
+        }
+        decoder = decoder_of(claude)
+        events = [*order[stops], *parse([claude.end])]
+        pieces = [piece for event in events for piece in decoder.feed(event)]
+        assert [(call.id, call.arguments) for call in values(pieces, "tool_call")] == [
+            ("c0", {}),
+            ("c1", {"a": 1}),
+        ]
+
+    def test_the_tools_of_the_server_are_no_calls(self) -> None:
+        """What the vendor runs by itself is nobody's to answer."""
+        claude = Claude()
+        search = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+        query = {"type": "input_json_delta", "partial_json": '{"query": "x"}'}
+        pieces = feed(decoder_of(claude), claude.begin() + claude.block(search, query) + claude.end)
+        assert {kind for kind, _, _ in pieces} == {"usage", "other"}
 
     def test_blocks_that_nobody_began_are_read(self) -> None:
         """Without ``content_block_start``, or with one index for all, every block is there."""
@@ -804,6 +900,28 @@ class TestClaude:
         content = decoder.result().raw["content"]
         assert [block["type"] for block in content] == ["thinking", "text", "tool_use"]
         assert content[0] == {"type": "thinking", "thinking": "hm", "signature": "s"}
+
+    def test_blocks_may_come_by_turns(self) -> None:
+        """Text so far is in the order in which it came, the reply's in the order of its blocks."""
+        claude = Claude()
+        decoder = decoder_of(claude)
+        for index, piece in [
+            (0, "a"),
+            (1, "\u00e9"),
+            (0, "b\ud83d"),
+            (1, "d"),
+            (0, "\ude00"),
+            (1, "\ud83d"),
+        ]:
+            delta = {"type": "text_delta", "text": piece}
+            feed(decoder, claude.event("content_block_delta", index=index, delta=delta))
+        assert (decoder.text(), decoder.result().text) == (
+            "a\u00e9bd\U0001f600",
+            "ab\U0001f600\u00e9d",
+        )
+        feed(decoder, claude.finish() + claude.end)
+        assert decoder.text() == "a\u00e9bd\U0001f600\ufffd"
+        assert decoder.result().text == "ab\U0001f600\u00e9d\ufffd"
 
     def test_event_names_alone_are_enough(self) -> None:
         """Data without its ``type`` is read by the event's name, and the other way round."""
@@ -830,6 +948,53 @@ class TestClaude:
         """The vendor's own events must be JSON objects, whatever their name says."""
         with pytest.raises(InvalidResponseError, match="no JSON object"):
             feed(decoder_of(Claude()), b"event: content_block_delta\ndata: x\n\n")
+
+
+def spelled(events: Iterable[ServerEvent], end: bytes) -> bytes:
+    """Write events as freely as the rules allow: a mark, comments, other fields, data in lines.
+
+    Text stands as it is, where UTF-8 has it, so that characters may be cut, too.
+    """
+    lines = ["\ufeff: hello", "", ""]
+    for number, event in enumerate(events):
+        lines += [f"event:{event.name}"] if event.name != "message" else []
+        lines += [": data: x", f"id: {number}", "retry: 10", "odd", ":"]
+        data = [event.data]
+        if event.data.startswith("{"):
+            payload = json.loads(event.data)
+            try:
+                json.dumps(payload, ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                data = json.dumps(payload, indent=1).split("\n")
+            else:
+                data = json.dumps(payload, indent=1, ensure_ascii=False).split("\n")
+        lines += [f"data:{' ' * (number % 2)}{line}" for line in data]
+        lines += [""] * (1 + number % 2)
+    return end.join(line.encode() for line in lines) + end
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+@pytest.mark.parametrize("cls", [OpenAI, Claude])
+@given(data=st.data())
+def test_every_spelling_and_every_cut_gives_the_same(
+    cls: Any, end: bytes, data: st.DataObject
+) -> None:
+    """However events are written, and wherever they are cut: the same pieces, the same result."""
+    vendor = cls()
+    transcript = vendor.begin() + vendor.thoughts("Hm ", "\ud83d", "\ude00")
+    transcript += vendor.texts(
+        "Gr\u00fc\u00dfe \u65e5\u672c\u8a9e", "\ud83c", "\udf89!", "\u2028\u0085"
+    )
+    transcript += vendor.call(0, '{"a": "\ud83d', '\ude00"}') + vendor.finish() + vendor.end
+    plain = decoder_of(vendor)
+    expected = feed(plain, transcript)
+    free = spelled(parse([transcript]), end)
+    places = sorted(data.draw(st.sets(st.integers(0, len(free)), max_size=40)))
+    cuts = [free[a:b] for a, b in zip([0, *places], [*places, len(free)], strict=True)]
+    decoder = decoder_of(vendor)
+    assert [piece for event in parse(cuts) for piece in decoder.feed(event)] == expected
+    assert decoder.result() == plain.result()
+    assert decoder.text() == plain.text() == text_of(expected) == plain.result().text
 
 
 JSON = st.recursive(
@@ -869,7 +1034,7 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 def test_odd_events_break_nothing(cls: Any, data: st.DataObject) -> None:
     """Whatever stands in the place of a part, the outcome is events or a typed error.
 
-    And the result has, at the end, the text that was handed out.
+    And ``text`` and the result have, at the end, the text that was handed out.
     """
     vendor = cls()
     transcript = vendor.begin() + vendor.thoughts("a") + vendor.texts("b\ud83d", "\ude00c")
@@ -888,6 +1053,7 @@ def test_odd_events_break_nothing(cls: Any, data: st.DataObject) -> None:
             continue
     result = decoder.result()
     assert isinstance(result, Decoded)
+    assert decoder.text() == text
     # Blocks may come mixed, so only the characters are the same ones.
     assert sorted(result.text) == sorted(text)
     result.text.encode()

@@ -11,6 +11,15 @@ from termai_http._options import CallOptions
 from termai_http._target import Account, Target, is_loopback, provider_of, resolve
 from termai_http.dialects.openai_chat import OpenAIChat
 
+# As Microsoft's pages name them, and their twins for the government.
+AZURE_HOSTS = (
+    "openai.azure.com",
+    "services.ai.azure.com",
+    "cognitiveservices.azure.com",
+    "openai.azure.us",
+    "services.ai.azure.us",
+    "cognitiveservices.azure.us",
+)
 KEYS = {"OPENAI_API_KEY": "sk-openai", "ANTHROPIC_API_KEY": "sk-claude"}
 
 
@@ -40,12 +49,26 @@ def find(
         ("openai", "http://[::1]:8080/v1", "http://[::1]:8080/v1/chat/completions"),
         ("openai", "http://localhost:11434/v1", "http://localhost:11434/v1/chat/completions"),
         ("openai", "HTTPS://a.example", "https://a.example/v1/chat/completions"),
+        *(
+            (
+                "openai",
+                f"https://mine.{host}{path}",
+                f"https://mine.{host}/openai/v1/chat/completions",
+            )
+            for host in AZURE_HOSTS
+            for path in ("", "/", "/openai/v1", "/openai/v1/")
+        ),
         ("claude", None, "https://api.anthropic.com/v1/messages"),
         ("claude", "https://a.example", "https://a.example/v1/messages"),
         ("claude", "https://a.example/v1", "https://a.example/v1/messages"),
         ("claude", "https://a.example/v1/", "https://a.example/v1/messages"),
         ("claude", "https://a.example/anthropic", "https://a.example/anthropic/v1/messages"),
         ("claude", "http://127.0.0.9:1", "http://127.0.0.9:1/v1/messages"),
+        (
+            "claude",
+            "https://mine.services.ai.azure.com/anthropic",
+            "https://mine.services.ai.azure.com/anthropic/v1/messages",
+        ),
     ],
 )
 def test_a_base_url_is_completed(provider: str, base_url: str | None, url: str) -> None:
@@ -145,11 +168,49 @@ def test_a_missing_key_names_where_it_looked(provider: str, names: list[str]) ->
 
 
 @pytest.mark.parametrize(
+    ("provider", "base_url", "hinted"),
+    [
+        *(("openai", url, False) for url in (None, "https://mine.openai.azure.com")),
+        *(("openai", url, True) for url in ("http://localhost:11434/v1", "https://a.example")),
+        ("claude", None, False),
+        ("claude", "http://localhost:4000", True),
+    ],
+)
+def test_who_asks_a_server_without_keys_is_told_what_to_give(
+    provider: str, base_url: str | None, hinted: bool
+) -> None:
+    """A local server takes any text as a key; a vendor does not, and there is no such hint."""
+    options = CallOptions(base_url=base_url)
+    with pytest.raises(MissingKeyError) as caught:
+        resolve(Account(provider=provider), options, {}, allow_http=False)
+    assert ('api_key="none"' in str(caught.value)) is hinted
+    found = resolve(
+        Account(provider=provider),
+        CallOptions(base_url=base_url, api_key="none"),
+        {},
+        allow_http=False,
+    )
+    assert "none" in "".join(found.auth.values())
+
+
+def test_azure_takes_keys_and_tokens_alike_as_bearer() -> None:
+    """Its v1 endpoint takes both there, so nobody has to say which of the two it is."""
+    found = find("openai", base_url="https://mine.openai.azure.com", api_key="0123456789abcdef")
+    assert found.auth == {"Authorization": "Bearer 0123456789abcdef"}
+    assert found.models_url == "https://mine.openai.azure.com/openai/v1/models"
+    responses = find("openai", base_url="https://mine.openai.azure.com", api="responses")
+    assert responses.url == "https://mine.openai.azure.com/openai/v1/responses"
+
+
+@pytest.mark.parametrize(
     ("base_url", "name"),
     [
         (None, "max_completion_tokens"),
         ("https://eu.api.openai.com/v1", "max_completion_tokens"),
+        *((f"https://mine.{host}", "max_completion_tokens") for host in AZURE_HOSTS),
         ("https://mine.openai.azure.com/openai/v1", "max_completion_tokens"),
+        ("https://openai.azure.com.evil.example/v1", "max_tokens"),
+        ("https://evilopenai.azure.com/v1", "max_tokens"),
         ("https://openrouter.ai/api/v1", "max_tokens"),
         ("https://openai.com.evil.example/v1", "max_tokens"),
         ("http://127.0.0.1:8000", "max_tokens"),

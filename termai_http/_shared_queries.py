@@ -1,0 +1,179 @@
+"""The calls that are no chats, on the process-wide client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ._faces import ask_with, chat_request, embedding_request
+from ._frames import hide_locals
+from ._in_flight import CancelToken
+from ._queries import send_count, send_embeddings, send_models
+from ._query_models import Embeddings, ModelInfo
+from ._shared import client as shared_client
+from .config import RetryConfig
+from .models import Prompt
+
+if TYPE_CHECKING:
+    from ._client import Client
+
+__all__ = ["count_tokens", "embed", "list_models"]
+
+
+def _chosen(given: Client | None) -> Client:
+    return shared_client() if given is None else given
+
+
+def embed(
+    texts: str | Sequence[str],
+    *,
+    model: str,
+    dimensions: int | None = None,
+    client: Client | None = None,
+    api_key: str | None = None,
+    base_url: str | None = None,
+    timeout: float | None = None,
+    retry: RetryConfig | None = None,
+    extra_headers: Mapping[str, str] | None = None,
+    extra_query: Mapping[str, Any] | None = None,
+    extra_body: Mapping[str, Any] | None = None,
+    cancel: CancelToken | None = None,
+    provider: str | None = None,
+    **params: Any,
+) -> Embeddings:
+    """Turn texts into vectors, with a model of OpenAI's or of a server that speaks its API.
+
+    One request. OpenAI takes at most 2,048 texts and 300,000 tokens in it; embed more in batches.
+
+    Args:
+        texts: One text, or a list of texts.
+        model: The model, for example ``"text-embedding-3-small"``.
+        dimensions: Numbers in each vector, for models that can shorten theirs; None means the
+            model's own.
+        client: The client to use; None means the process-wide one.
+        api_key: The key; None means ``OPENAI_API_KEY``.
+        base_url: Where the API lives; None means ``OPENAI_BASE_URL``, or OpenAI.
+        timeout: Seconds for the whole call, every attempt and wait included; None means the
+            client's, 120.
+        retry: The retry policy of this call; None means the client's.
+        extra_headers: Headers to add.
+        extra_query: Query parameters to add.
+        extra_body: Fields of the request body; they win over everything else.
+        cancel: A ``CancelToken`` that can end this call from another thread.
+        provider: ``"openai"`` for a model whose name begins with ``claude``.
+        **params: Any parameter of the vendor's, for example ``user="42"``. OpenAI and Azure are
+            asked for ``encoding_format="base64"``, which is read faster and gives the same numbers.
+
+    Raises:
+        InvalidRequestError: Texts or options are wrong; nothing was sent. Claude has no embeddings.
+        InvalidResponseError: There is not one vector of numbers for each text.
+        TermaiHttpError: As ``chat()``.
+    """
+    reply: Embeddings | BaseException
+    try:
+        reply = ask_with(lambda: _chosen(client), locals(), embedding_request, send_embeddings)
+    except BaseException as torn:
+        # An interrupt between two steps.
+        reply = torn
+    # A traceback with locals must show neither key nor text.
+    del texts, api_key, extra_headers, extra_query, extra_body, params
+    if isinstance(reply, BaseException):
+        raise hide_locals(reply)
+    return reply
+
+
+def count_tokens(
+    prompt: Prompt,
+    *,
+    model: str | None = None,
+    system: str | None = None,
+    max_tokens: int | None = None,
+    tools: Sequence[Any] | None = None,
+    output: Any = None,
+    reasoning: str | Mapping[str, Any] | None = None,
+    stop: str | Sequence[str] | None = None,
+    client: Client | None = None,
+    api_key: str | None = None,
+    base_url: str | None = None,
+    timeout: float | None = None,
+    retry: RetryConfig | None = None,
+    extra_headers: Mapping[str, str] | None = None,
+    extra_query: Mapping[str, Any] | None = None,
+    extra_body: Mapping[str, Any] | None = None,
+    cancel: CancelToken | None = None,
+    provider: str | None = None,
+    api: str | None = None,
+    api_version: str | None = None,
+    **params: Any,
+) -> int:
+    """Return how many tokens the vendor would read, were this a ``chat()``. Costs nothing.
+
+    The arguments are those of ``chat()``: what changes no number, like ``max_tokens``, is left
+    out. OpenAI counts by its responses API, which not every compatible server has.
+
+    Returns:
+        The tokens of prompt, system, tools and output schema together.
+
+    Raises:
+        InvalidResponseError: The answer has no number of tokens.
+        TermaiHttpError: As ``chat()``.
+    """
+    reply: int | BaseException
+    try:
+        reply = ask_with(lambda: _chosen(client), locals(), chat_request, send_count)
+    except BaseException as torn:
+        # An interrupt between two steps.
+        reply = torn
+    # A traceback with locals must show neither key nor prompt.
+    del prompt, system, stop, tools, api_key, extra_headers, extra_query, extra_body, params
+    if isinstance(reply, BaseException):
+        raise hide_locals(reply)
+    return reply
+
+
+def list_models(
+    *,
+    provider: str | None = None,
+    client: Client | None = None,
+    api_key: str | None = None,
+    base_url: str | None = None,
+    timeout: float | None = None,
+    retry: RetryConfig | None = None,
+    extra_headers: Mapping[str, str] | None = None,
+    extra_query: Mapping[str, Any] | None = None,
+    cancel: CancelToken | None = None,
+    api_version: str | None = None,
+) -> list[ModelInfo]:
+    """List the models that a key can use, all pages of them.
+
+    Args:
+        provider: ``"openai"``, also for servers that speak its API, or ``"claude"``; None means
+            ``"openai"``.
+        client: The client to use; None means the process-wide one.
+        api_key: The vendor's key; None means the environment's.
+        base_url: Where the API lives; None means the environment's, or the vendor.
+        timeout: Seconds for all pages together; None means the client's, 120.
+        retry: The retry policy of each page; None means the client's.
+        extra_headers: Headers to add.
+        extra_query: Query parameters to add.
+        cancel: A ``CancelToken`` that can end this call from another thread.
+        api_version: ``anthropic-version`` of this call; None means ``"2023-06-01"``.
+
+    Returns:
+        The models in the server's order.
+
+    Raises:
+        InvalidResponseError: An answer is no list of models, or the pages never end.
+        TermaiHttpError: As ``chat()``.
+    """
+    reply: list[ModelInfo] | BaseException
+    try:
+        reply = ask_with(lambda: _chosen(client), locals(), lambda given: None, send_models)
+    except BaseException as torn:
+        # An interrupt between two steps.
+        reply = torn
+    # A traceback with locals must not show the key.
+    del api_key, extra_headers, extra_query
+    if isinstance(reply, BaseException):
+        raise hide_locals(reply)
+    return reply
