@@ -10,7 +10,7 @@ import time
 import requests
 import urllib3
 
-from . import connections, figures
+from . import connections, figures, streams
 
 
 def main() -> None:
@@ -23,7 +23,10 @@ def main() -> None:
         f"Python {platform.python_version()}, requests {requests.__version__}, "
         f"urllib3 {urllib3.__version__}, {platform.system()}; medians of interleaved rounds\n"
     )
+    if absent := streams.missing():
+        print(absent)
     tables = [figures.call_cost, figures.reuse, figures.shared_against_own]
+    tables += [streams.event_cost, streams.first_text, streams.memory]
     if sys.platform == "linux":
         tables.append(connections.new_tls_connections)
     for figure in tables:

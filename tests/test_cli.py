@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import pytest
 
 import termai_http
 from termai_http.cli import main
-from termai_http.testing import RecordedRequest, Server, Silent, Status
+from termai_http.testing import CutAfter, RecordedRequest, Server, Silent, Status
 
 COMMAND = [sys.executable, "-m", "termai_http"]
 
@@ -195,3 +196,68 @@ def test_the_demo_shows_what_sharing_saves(capsys: pytest.CaptureFixture[str]) -
     assert re.search(r"retries +32 +32", printed.out)
     assert "wait 30 ms" in printed.out
     assert "connections" in printed.err
+
+
+def on_a_terminal(*arguments: str) -> tuple[int, str]:
+    """Run the command with a terminal as its stdout; return its code and what it wrote."""
+    import pty
+
+    ours, its = pty.openpty()
+    with subprocess.Popen([*COMMAND, *arguments], stdout=its, stderr=its) as process:
+        os.close(its)
+        pieces = []
+        # Linux says EIO where the last one closed its side.
+        with contextlib.suppress(OSError):
+            while piece := os.read(ours, 65536):
+                pieces.append(piece.decode())
+        os.close(ours)
+    return process.returncode, "".join(pieces)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("gpt-5.5", []), ("gpt-5.5", ["--api", "responses"]), ("claude-opus-5-5", [])],
+)
+def test_chat_streams_on_a_terminal(termai_server: Server, model: str, options: list[str]) -> None:
+    """On a terminal the request asks for a stream, and the answer ends with a new line."""
+    code, printed = on_a_terminal("chat", "hello", "-m", model, *options)
+    assert (code, printed) == (0, "You said: hello\r\n")
+    assert termai_server.requests[0].json["stream"] is True
+
+
+@pytest.mark.parametrize("options", [["--no-stream"], ["--json"]])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+def test_chat_waits_for_the_whole_where_told_to(termai_server: Server, options: list[str]) -> None:
+    """With --no-stream, and for JSON, the whole reply is asked for on a terminal, too."""
+    code, printed = on_a_terminal("chat", "hello", "-m", "gpt-5.5", *options)
+    assert code == 0
+    assert "You said: hello" in printed
+    assert "stream" not in termai_server.requests[0].json
+
+
+def test_chat_streams_into_a_pipe_where_told_to(
+    termai_server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --stream the answer is streamed wherever it goes."""
+    assert main(["chat", "hello", "-m", "claude-opus-5-5", "--stream"]) == 0
+    assert capsys.readouterr().out == "You said: hello\n"
+    assert termai_server.requests[0].json["stream"] is True
+
+
+def test_a_broken_stream_exits_1_after_what_came(
+    termai_server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What came stands on stdout, the error on a line of its own on stderr."""
+    termai_server.script(CutAfter(6))
+    assert main(["chat", "hello there you", "-m", "claude-opus-5-5", "--stream"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("You ")
+    assert printed.out.endswith("\n")
+    assert printed.err.startswith("termai-http: StreamInterrupted: ")
+
+
+def test_an_effort_that_is_none_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong --reasoning names those there are."""
+    assert main(["chat", "hello", "-m", "gpt-5.5", "--reasoning", "much"]) == 2
+    assert "'minimal'" in capsys.readouterr().err

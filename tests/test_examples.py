@@ -14,11 +14,14 @@ from termai_http.testing import Server, Status
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 EXPECTED = {
+    "conversation.py": ["0 messages so far"],
     "first_answer_wins.py": ["You said: Name a colour.", "0 connections in use"],
     "notebook_cell.py": ["You said: Name three rivers.", "You said: Name a lake.", "1 opened"],
     "script.py": ["gpt-5.5: You said: Why is the sky blue?", "claude-opus-5-5: You said: Why"],
     "startup_configuration.py": ["You said: Say hello.", "timeout 45 s"],
+    "streaming.py": ["gpt-5.5: You said: Tell me a story", "claude-opus-5-5: You said: Tell"],
     "thread_pool.py": ["What is 39 squared? You said: What is 39 squared?", "connections opened"],
+    "tools.py": ["temperature(", "Advice(clothes=[", "2 replies"],
 }
 
 
