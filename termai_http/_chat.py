@@ -158,8 +158,8 @@ def _of_answer(error: TermaiHttpError, status: int, headers: Mapping[str, str]) 
 
 def _job(plan: _Plan, options: CallOptions, started: float, *, streaming: bool = False) -> Job:
     encoded = _json.dumps(plan.body)
-    if len(encoded) > _MOST_ACCEPTED:
-        log.warning("A request of %d bytes: vendors refuse those above 32 MB", len(encoded))
+    if len(encoded) > _MOST_ACCEPTED and plan.target.dialect.provider == "claude":
+        log.warning("A request of %d bytes: Claude refuses those above 32 MB", len(encoded))
     return job_for(
         plan.target,
         options,

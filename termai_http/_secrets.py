@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from .errors import ConfigurationError, MissingKeyError
 
-__all__ = ["Secret", "check_key", "mask_echoes", "request_texts", "without_lone_surrogates"]
+__all__ = [
+    "Secret",
+    "check_key",
+    "mask_all",
+    "mask_echoes",
+    "request_texts",
+    "without_lone_surrogates",
+]
 
 # Tokens of an identity provider, as Azure takes them, have some thousands of characters.
 _LONGEST_KEY = 8192
@@ -109,7 +116,8 @@ def without_lone_surrogates(text: str) -> str:
 def _plain(text: str) -> str:
     """Undo JSON's escapes, also doubled ones, and fold white space: one spelling for one text."""
     for _ in range(_ESCAPE_DEPTH):
-        unescaped = _ESCAPE.sub(_unescape, text)
+        # An image has megabytes and no escape.
+        unescaped = _ESCAPE.sub(_unescape, text) if "\\" in text else text
         if unescaped == text:
             break
         text = unescaped
@@ -122,19 +130,28 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def mask_echoes(text: str, request: list[str]) -> str:
-    """Mask in ``text`` every run of 12 or more characters that also stands in the request.
+    """Mask in ``text`` every run of 12 or more characters that also stands in the request."""
+    return mask_all((text,), request)[0]
+
+
+def mask_all(texts: Sequence[str], request: list[str]) -> list[str]:
+    """Mask in texts every run of 12 or more characters that also stands in the request.
 
     Servers repeat a request as JSON within JSON, or with its line breaks lost, so both are
     compared without escapes and with white space folded; a text that repeats nothing stays as
-    it is.
+    it is. All at once, since a request may have megabytes.
     """
-    plain = _plain(text)
-    masked = _masked(plain, "\0".join(map(_plain, request)))
-    return _KEY_SHAPED.sub(_MASK, without_lone_surrogates(text) if masked == plain else masked)
+    plains = [_plain(text) for text in texts]
+    repeated = _repeated(plains, "\0".join(map(_plain, request)))
+    masked = []
+    for text, plain in zip(texts, plains, strict=True):
+        hidden = _masked(plain, repeated)
+        hidden = without_lone_surrogates(text) if hidden == plain else hidden
+        masked.append(_KEY_SHAPED.sub(_MASK, hidden))
+    return masked
 
 
-def _masked(text: str, haystack: str) -> str:
-    repeated = _repeated(text, haystack)
+def _masked(text: str, repeated: set[str]) -> str:
     kept: list[str] = []
     masked_to = 0
     for at in range(len(text)):
@@ -147,14 +164,14 @@ def _masked(text: str, haystack: str) -> str:
     return "".join(kept)
 
 
-def _repeated(text: str, haystack: str) -> set[str]:
-    """Return the runs of ``_ECHO`` characters of ``text`` that stand in ``haystack`` too.
+def _repeated(texts: Iterable[str], haystack: str) -> set[str]:
+    """Return the runs of ``_ECHO`` characters of ``texts`` that stand in ``haystack`` too.
 
-    One pass, since a request may have megabytes. Every run covers a block of half its length that
-    begins at a multiple of that, so runs are compared only around the blocks that ``text`` has.
+    One pass. Every run covers a block of half its length that begins at a multiple of that, so runs
+    are compared only around the blocks that ``texts`` have.
     """
     half = _ECHO // 2
-    runs = {text[at : at + _ECHO] for at in range(len(text) - _ECHO + 1)}
+    runs = {text[at : at + _ECHO] for text in texts for at in range(len(text) - _ECHO + 1)}
     blocks = {run[at : at + half] for run in runs for at in range(half)}
     found: set[str] = set()
     for at in range(0, len(haystack) if runs else 0, half):

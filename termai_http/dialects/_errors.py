@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import _json, errors
 from .._json import scan
-from .._secrets import mask_echoes
+from .._secrets import mask_all, mask_echoes
 from .._sse import ServerEvent
 
 __all__ = [
@@ -106,18 +106,18 @@ def decode_object(
     ):
         return payload
     request = request_texts()
-    kind = mask_echoes(headers.get("content-type", "no content type"), request)
-    excerpt = _excerpt(body, request)
+    message, code = _error_words(payload) if isinstance(payload, dict) else (None, None)
+    kind, excerpt, message, code = _masked(
+        (headers.get("content-type", "no content type"), _beginning(body), message, code), request
+    )
+    excerpt = excerpt[:_EXCERPT]
     if not body.strip():
         raise errors.InvalidResponseError(f"The reply is empty ({kind}).")
     if cut:
         raise errors.TruncatedResponse("The reply is JSON cut short.", body=excerpt)
     if isinstance(payload, dict):
-        message, code = _error_words(payload)
         raise errors.InvalidResponseError(
-            f"The reply is an error inside a success: {mask_echoes(message or '', request)}",
-            code=mask_echoes(code, request) if code else None,
-            body=excerpt,
+            f"The reply is an error inside a success: {message}", code=code or None, body=excerpt
         )
     raise errors.InvalidResponseError(
         f"The reply is no JSON object ({kind}): {excerpt}", body=excerpt
@@ -195,14 +195,13 @@ def payload_error(
     # Many compatible servers write the status as the code, beside a type that says more.
     code = next((item for item in words if not item.isdecimal()), None)
     cls = errors.APIStatusError if status is None else _status_class(status, code)
-    code = mask_echoes(code, request) if code else None
-    said = mask_echoes(" ".join((message or "").split())[:500], request) or excerpt
     in_body = _as_id(payload.get("request_id"))
+    code, said, in_body = _masked((code, _said(message), in_body), request)
     return cls(
-        what + (f" {code}" if code else "") + f": {said}",
+        what + (f" {code}" if code else "") + f": {said or excerpt}",
         status_code=status,
-        code=code,
-        request_id=mask_echoes(in_body, request) if in_body else None,
+        code=code or None,
+        request_id=in_body or None,
         body=excerpt or None,
     )
 
@@ -247,18 +246,19 @@ def status_error(
     message, code = _error_words(payload) if isinstance(payload, dict) else (None, None)
     cls = _status_class(status, code)
     # LiteLLM and others repeat the status as the code.
-    code = mask_echoes(code, request) if code and code != str(status) else None
-    said = mask_echoes(" ".join((message or "").split())[:500], request)
+    code = None if code == str(status) else code
+    in_body = _as_id(payload.get("request_id")) if isinstance(payload, dict) else None
+    code, said, found, excerpt = _masked(
+        (code, _said(message), request_id(headers) or in_body, _beginning(body)), request
+    )
     if cls is errors.UnexpectedRedirect:
         said = "redirects are not followed"
-    in_body = _as_id(payload.get("request_id")) if isinstance(payload, dict) else None
-    found = request_id(headers) or in_body
     return cls(
         f"HTTP {status}" + (f" {code}" if code else "") + (f": {said}" if said else "."),
         status_code=status,
-        code=code,
-        request_id=mask_echoes(found, request) if found else None,
-        body=_excerpt(body, request) or None,
+        code=code or None,
+        request_id=found or None,
+        body=excerpt[:_EXCERPT] or None,
     )
 
 
@@ -294,5 +294,16 @@ def _error_words(payload: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _excerpt(body: bytes, request: list[str]) -> str:
-    text = " ".join(body[: 4 * _EXCERPT].decode("utf-8", "replace").split())
-    return mask_echoes(text, request)[:_EXCERPT]
+    return mask_echoes(_beginning(body), request)[:_EXCERPT]
+
+
+def _beginning(body: bytes) -> str:
+    return " ".join(body[: 4 * _EXCERPT].decode("utf-8", "replace").split())
+
+
+def _said(message: str | None) -> str:
+    return " ".join((message or "").split())[:500]
+
+
+def _masked(texts: tuple[str | None, ...], request: list[str]) -> list[str]:
+    return mask_all([text or "" for text in texts], request)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from .. import _json
 from .._content import Document, Image
 from ..errors import InvalidRequestError
-from ._neutral import neutral_blocks, neutral_part, refuse_part
+from ._neutral import kind_of, neutral_blocks, neutral_part, refuse_part
 from ._openai_responses_kinds import without_stored
 
 __all__ = ["encode_input"]
@@ -119,10 +119,11 @@ def _words(part: Any, where: str) -> str:
     """Return a part of an assistant's turn as text, which is all that such a turn can have."""
     if isinstance(part, str):
         return part
-    if isinstance(part, Mapping) and part["type"] in _WORDS:
-        text = part.get("refusal" if part["type"] == "refusal" else "text")
+    kind = kind_of(part, where)
+    if kind in _WORDS:
+        text = part.get("refusal" if kind == "refusal" else "text")
         return text if isinstance(text, str) else ""
-    kind = repr(part["type"]) if isinstance(part, Mapping) else type(part).__name__
+    kind = repr(kind) if kind else type(part).__name__
     raise InvalidRequestError(f"{where}: an assistant's turn holds text, not {kind}.")
 
 
@@ -133,8 +134,7 @@ def _content(content: Any, where: str) -> Any:
 
 
 def _part(part: Any, where: str) -> Mapping[str, Any]:
-    if isinstance(part, Mapping):
-        kind = part["type"]
+    if kind := kind_of(part, where):
         if kind in _WORDS:
             part = _words(part, where)
         elif kind == "file" and isinstance(part.get("file"), Mapping):
@@ -144,7 +144,7 @@ def _part(part: Any, where: str) -> Mapping[str, Any]:
         elif kind in _FOREIGN:
             part = neutral_part(part, where, _VENDOR)
         else:
-            return part
+            return cast("Mapping[str, Any]", part)
     if isinstance(part, str):
         return {"type": "input_text", "text": part}
     if isinstance(part, Image):

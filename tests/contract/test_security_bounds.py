@@ -121,7 +121,7 @@ def test_s7_a_hostile_stream_is_a_typed_error(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("begin", ["chat", "stream"])
-def test_s7_a_request_that_vendors_refuse_is_warned_of(
+def test_s7_a_request_that_claude_refuses_is_warned_of(
     begin: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once a call, however often it is tried, with its size and nothing of its content."""
@@ -131,12 +131,12 @@ def test_s7_a_request_that_vendors_refuse_is_warned_of(
     with Recorder(answer("503 Busy", b"")) as server, client(retry=retry) as used:
         for prompt in (PROMPT, PROMPT * 100):
             with pytest.raises(termai_http.InternalServerError):
-                getattr(used, begin)(prompt, model="m", api_key=KEY, base_url=server.url)
+                getattr(used, begin)(prompt, model="claude-m", api_key=KEY, base_url=server.url)
         assert len(server.requests) == 6
     size = len(server.requests[-1].partition(b"\r\n\r\n")[2])
     said = [record.getMessage() for record in caplog.records]
     assert [text for text in said if "Retrying" not in text] == [
-        f"A request of {size} bytes: vendors refuse those above 32 MB"
+        f"A request of {size} bytes: Claude refuses those above 32 MB"
     ]
 
 
@@ -258,7 +258,7 @@ def test_s16_masking_is_linear_in_the_request(text: str, unit: str) -> None:
     for size in (20_000, 80_000):
         haystack = Counted(unit * (size // len(unit)))
         Counted.touched = 0
-        _repeated(text[:800], haystack)
+        _repeated([text[:800]], haystack)
         assert Counted.touched <= 20 * len(haystack)
 
 

@@ -220,6 +220,8 @@ def test_claudes_blocks_go_back_unchanged() -> None:
     kept = [block for block in blocks if block.get("text") != ""]
     assert reply.messages == ({"role": "assistant", "content": kept},)
     assert reply.raw["content"] == blocks
+    alone = {"type": "brand_new"}
+    assert claudes(alone).messages == ({"role": "assistant", "content": [alone]},)
     again = CLAUDE.encode(ChatRequest("m", [{"role": "user", "content": "q"}, *reply.messages]))
     assert again["messages"][1]["content"] == kept
 

@@ -315,10 +315,11 @@ def test_arguments_are_an_object(arguments: Any, made: dict[str, Any]) -> None:
 
 def test_a_custom_call_is_an_object_with_its_input() -> None:
     """OpenAI's free-form calls, which Claude has not, keep their text."""
-    custom = {"id": "1", "type": "custom", "custom": {"name": "c", "input": "x"}}
-    assert turns([calling(custom)])[0]["content"] == [
-        {"type": "tool_use", "id": "1", "name": "c", "input": {"input": "x"}}
-    ]
+    for text in ("x", ""):
+        custom = {"id": "1", "type": "custom", "custom": {"name": "c", "input": text}}
+        assert turns([calling(custom)])[0]["content"] == [
+            {"type": "tool_use", "id": "1", "name": "c", "input": {"input": text}}
+        ]
 
 
 def test_ids_of_other_servers_are_made_good() -> None:
@@ -670,8 +671,9 @@ def test_a_tool_is_chosen_by_a_word_or_its_name(choice: Any, made: Any) -> None:
 
 def test_a_tool_that_is_not_there_cannot_be_chosen() -> None:
     """A name that no tool has is a slip."""
-    with pytest.raises(InvalidRequestError, match="tool_choice must be 'auto'"):
-        encode(tools=(TOOL,), extra={"tool_choice": "h"})
+    for tools in ((TOOL,), None):
+        with pytest.raises(InvalidRequestError, match="tool_choice must be 'auto'"):
+            encode(tools=tools, extra={"tool_choice": "h"})
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,8 @@ def test_a_compatible_server_keeps_the_cache_marks_of_text() -> None:
         ({"type": "document", "source": SECRET}, "'document' part, which"),
         ({"type": "input_file", "file_url": 3}, "'input_file' part"),
         ({"type": "input_image", "image_url": ""}, "'input_image' part"),
+        ({"type": "input_image", "image_url": 3}, "'input_image' part"),
+        ({"type": "input_file", "file_url": ""}, "'input_file' part"),
         ({"type": "input_text", "text": 3}, "'input_text' part"),
     ],
 )

@@ -515,3 +515,16 @@ class TestBody:
             "OpenAI-Project": "p",
         }
         assert "Bearer k" not in repr(headers)
+
+
+def test_a_part_without_a_type_is_refused_wherever_it_stands() -> None:
+    """Within what a tool of Claude's gave, too, the place is named."""
+    result = {"type": "tool_result", "tool_use_id": "a", "content": [{"text": "x"}]}
+    call = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+    ]
+    with pytest.raises(InvalidRequestError, match=r"messages\[2\]"):
+        OpenAIResponses().encode(ChatRequest("m", messages))
