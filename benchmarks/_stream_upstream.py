@@ -86,7 +86,7 @@ def _chat() -> _Transcript:
 
 
 def _claude() -> _Transcript:
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_0123456789",
         "type": "message",
         "role": "assistant",

@@ -66,7 +66,7 @@ def _texts_of_events(client: Client, api: _Api, url: str) -> Iterator[str]:
 def _plain(session: requests.Session, api: _Api, url: str) -> Iterator[str]:
     """Stream with nothing but requests and json, and without most of the rules."""
     with session.post(f"{url}{api.path}", json={"stream": True}, stream=True) as response:
-        for line in response.iter_lines(chunk_size=None):
+        for line in response.iter_lines(chunk_size=65536):
             if line.startswith(b"data: {"):
                 event = json.loads(line[6:])
                 choices = event.get("choices")
@@ -201,8 +201,8 @@ def memory(*, quick: bool) -> str:
     """Most memory that a long stream takes while it is read, and for its reply, beside its text."""
     rows = []
     how = "quick" if quick else "long"
-    # The last event of a response has all of its text.
-    limits = Limits(stream_line=64 * 1024 * 1024, stream_event=64 * 1024 * 1024)
+    # The last event of a response has all of its text once more.
+    limits = Limits(body=2**30, stream_line=2**26, stream_event=2**26)
     with streaming() as url, _client(limits=limits) as client:
         for api in _QUICK if quick else _APIS:
             # What the first stream imports is no memory of a long one.

@@ -74,11 +74,11 @@ class Part:
         whole = without_lone_surrogates(whole)
         if not whole.startswith(known):
             return self.text.flush()
-        if len(whole) > len(known):
-            # Half a pair that waits for its other half is a part of the whole.
-            self.text = Text()
-            self.text.add(whole)
-        return whole[len(known) :]
+        if len(whole) == len(known):
+            return ""
+        # Half a pair that waits for its other half is a part of the whole.
+        self.text.drop_half()
+        return self.text.add(whole[len(known) :])
 
     def built(self) -> dict[str, Any]:
         """Return it as far as it came."""

@@ -19,7 +19,7 @@ from ._openai_responses_reply import (
     read_tool_calls,
     with_type,
 )
-from ._pieces import Text
+from ._pieces import InOrder
 
 __all__ = ["OpenAIResponsesStream"]
 
@@ -62,7 +62,7 @@ class OpenAIResponsesStream:
         # The texts of answers that may grow, by the places of item and part.
         self._answers: dict[tuple[int, int], Part] = {}
         self._thought = False
-        self._said = Text()
+        self._text = InOrder()
 
     @property
     def complete(self) -> bool:
@@ -88,11 +88,10 @@ class OpenAIResponsesStream:
             if type(index) is int and type(at) is int and type(delta) is str:
                 answer = self._answers.get((index, at))
                 if answer is not None:
+                    self._turn(answer)
                     piece = answer.text.add(delta)
-                    self._said.add(piece)
                     return [("text" if piece else "other", piece, payload)]
         pieces = self._take(event, kind, payload)
-        self._say(pieces)
         return [(name, value, payload) for name, value in pieces] or [("other", "", payload)]
 
     def _no_object(self, event: ServerEvent) -> list[Piece]:
@@ -101,7 +100,6 @@ class OpenAIResponsesStream:
                 raise InvalidResponseError("The stream ended without a response.")
             pieces = [piece for item in self._items for piece in self._finish(item)]
             self._close(self._reply)
-            self._say(pieces)
             return [(kind, value, {}) for kind, value in pieces]
         if event.name == "error":
             raise event_error(event, None, self._request_texts())
@@ -149,6 +147,7 @@ class OpenAIResponsesStream:
         part = self._part(item, group, _number(payload, _INDEXES.get(group)), kind)
         if step == "done":
             return self._complete(item, part, whole_text(kind, payload))
+        self._turn(part)
         delta = payload.get("delta")
         return self._hand_out(item, part, part.text.add(delta) if isinstance(delta, str) else "")
 
@@ -223,7 +222,12 @@ class OpenAIResponsesStream:
                 self._answers[item.index, at] = part
         return part
 
+    def _turn(self, part: Part) -> None:
+        if part.hands_out == "text" and part.text is not self._text.last:
+            self._text.turn(part.text)
+
     def _complete(self, item: Item, part: Part, whole: Any) -> _Pieces:
+        self._turn(part)
         return self._hand_out(item, part, part.complete(whole))
 
     def _hand_out(self, item: Item, part: Part, piece: str) -> _Pieces:
@@ -262,8 +266,11 @@ class OpenAIResponsesStream:
         return [] if item.done else [*self._flush(item), *self._call(item)]
 
     def _flush(self, item: Item) -> _Pieces:
-        parts = list(item.parts.values())
-        return [piece for part in parts for piece in self._hand_out(item, part, part.text.flush())]
+        pieces: _Pieces = []
+        for part in item.parts.values():
+            self._turn(part)
+            pieces += self._hand_out(item, part, part.text.flush())
+        return pieces
 
     def _call(self, item: Item) -> _Pieces:
         calls = () if item.called else read_tool_calls([item.built()])
@@ -306,14 +313,9 @@ class OpenAIResponsesStream:
         items = sorted(self._items, key=lambda item: item.index)
         return [item.built() for item in items]
 
-    def _say(self, pieces: _Pieces) -> None:
-        for kind, value in pieces:
-            if kind == "text":
-                self._said.add(value)
-
     def text(self) -> str:
         """Return the text that was handed out so far."""
-        return str(self._said)
+        return str(self._text)
 
     def result(self) -> Decoded:
         """Return the reply as far as it came; ``raw`` is the response."""

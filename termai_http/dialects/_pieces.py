@@ -44,6 +44,10 @@ class Text:
         self._written.write("\ufffd".encode())
         return "\ufffd"
 
+    def drop_half(self) -> None:
+        """Forget half a pair that waits, where what comes next has the whole of it."""
+        self._held = ""
+
     def encoded(self) -> bytes:
         """Return it as UTF-8, which is what it is kept as."""
         return self._written.getvalue()
