@@ -13,8 +13,9 @@ from ._importing import importing
 from ._schemas.stand_ins import restore, type_of
 from ._schemas.strict import inlined, strict
 from ._schemas.types import Misfit, convert, describe, schema_of, step
-from ._secrets import without_lone_surrogates
+from ._secrets import mask_echoes, request_texts, without_lone_surrogates
 from ._specs import OutputSpec
+from ._tool_run import PAUSED
 from .dialects._base import Decoded
 from .errors import ConfigurationError, InvalidRequestError, OutputError
 
@@ -54,12 +55,14 @@ def as_output(given: Any) -> OutputSpec:
 
 
 def read_output(spec: OutputSpec, decoded: Decoded) -> Any:
-    """Return the value of a whole reply.
+    """Return the value of a whole reply; None of a turn that goes on where it is sent back.
 
     Raises:
         OutputError: The model refused, the reply was cut off, is no JSON, or does not fit.
     """
     reason = decoded.finish_reason
+    if reason == PAUSED:
+        return None
     if decoded.refusal is not None or reason == "refusal":
         raise OutputError(
             "The model refused to answer in the form that output= asks for; the error's text has "
@@ -121,7 +124,8 @@ def _spec(
                 value = value[_VALUE]
             return read(value)
         except Misfit as misfit:
-            message = f"The reply does not fit {what}: at {misfit.path}: {misfit.reason}."
+            reason = _without_echoes(misfit.reason, value, schema)
+            message = f"The reply does not fit {what}: at {misfit.path}: {reason}."
             error = OutputError(message, text=text, path=misfit.path)
         except RecursionError:
             error = OutputError(
@@ -210,6 +214,16 @@ def _without_halves(value: Any) -> Any:
     if isinstance(value, dict):
         return {_without_halves(key): _without_halves(item) for key, item in value.items()}
     return value
+
+
+def _without_echoes(reason: str, value: Any, schema: Mapping[str, Any]) -> str:
+    """Return a reason without what it repeats of a reply, which may repeat the prompt.
+
+    What the schema names may be shown.
+    """
+    named = set(request_texts({"schema": schema}, ()))
+    replied = request_texts({"value": value}, ())
+    return mask_echoes(reason, [text for text in replied if text not in named])
 
 
 def _why(error: ValueError) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .._importing import importing
 from ..errors import ConfigurationError, InvalidRequestError
-from .classes import classes_of
+from .classes import classes_of, parts_of
 
 __all__ = ["Misfit", "convert", "describe", "schema_of", "step"]
 
@@ -19,11 +19,14 @@ _KEPT_TYPES = 64
 _MOST_REASON = 200
 _MOST_NAME = 80
 _MOST_KEY = 40
+_IS_NO_TYPE = "it is no type; pass the class itself"
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
+_OF_RULES = {"annotated_types", "pydantic"}
 _OF_TYPES = {"types", "typing", "typing_extensions"}
 _HOME = re.compile(r"(?:[\w<>]+\.)+(?=\w)")
 _QUOTED = re.compile(r"Type ''([\w.]+)'' is not supported")
 _NO_TYPE = re.compile(r"Type '.*' is not supported", re.DOTALL)
+_UNREAD = re.compile(r"Unable to generate pydantic-core schema for <class '(?:.*\.)?(\w+)'>")
 # How msgspec ends a message, where it is not about the whole value.
 _PLACE = re.compile(r"(.*) - at `(?:key` in `)?(\$.*)`", re.DOTALL)
 _GIVEN_TEXT = re.compile(r"^Invalid (enum )?value '.*'$", re.DOTALL)
@@ -34,7 +37,8 @@ class Misfit(ValueError):
 
     Attributes:
         path: Where in it, as ``$.items[2].price``.
-        reason: What does not fit, at most 200 characters, with no text of the value.
+        reason: What does not fit, at most 200 characters; only a validator's own words may repeat
+            what it got.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -82,7 +86,7 @@ def schema_of(kind: Any, what: str) -> dict[str, Any]:
             if isinstance(error.args[0], str):
                 why = f"its field {error.args[0]!r} has no annotation"
         except Exception as error:
-            why = _why(error)
+            why = _IS_NO_TYPE if isinstance(kind, str) else _why(error)
     raise InvalidRequestError(f"{what}: no JSON schema can be made of {name}: {why}.")
 
 
@@ -156,23 +160,36 @@ def _adapter_of(kind: Any) -> Any:
 
 @functools.lru_cache(maxsize=_KEPT_TYPES)
 def _kept_adapter(kind: Any) -> Any:
-    direct = _names_pydantic(kind)
-    if not direct and not _needs_pydantic(kind):
+    must = _names_pydantic(kind) or any(map(_is_rule, parts_of(kind, _is_pydantics)))
+    if not must and not _needs_pydantic(kind):
         return None
     with importing():
         try:
             return sys.modules["pydantic"].TypeAdapter(kind)
         except Exception:
-            if direct:
+            if must:
                 raise
             return None
 
 
 def _names_pydantic(kind: Any) -> bool:
-    """Tell whether a type is, or is a union or a container of, a class of pydantic's."""
-    return hasattr(kind, "__pydantic_validator__") or any(
-        map(_names_pydantic, typing.get_args(kind))
-    )
+    """Tell whether a type is, or is a union or a container of, one that pydantic has to read."""
+    # Models, and what tells pydantic how to read it, as ``HttpUrl`` does.
+    theirs = _is_pydantics(kind) or hasattr(kind, "__get_pydantic_core_schema__")
+    return theirs or any(map(_names_pydantic, typing.get_args(kind)))
+
+
+def _is_pydantics(cls: Any) -> bool:
+    return hasattr(cls, "__pydantic_validator__")
+
+
+def _is_rule(part: Any) -> bool:
+    """Tell whether something in an ``Annotated`` is a rule that pydantic alone keeps."""
+    if isinstance(part, type):
+        return False
+    home = type(part).__module__.partition(".")[0]
+    # A ``Field`` with a description only is none.
+    return home in _OF_RULES and getattr(part, "metadata", True) != []
 
 
 def _needs_pydantic(kind: Any) -> bool:
@@ -180,7 +197,7 @@ def _needs_pydantic(kind: Any) -> bool:
 
     A model it hands over; a dataclass of pydantic's it takes for any other.
     """
-    theirs = [cls for cls in classes_of(kind) if hasattr(cls, "__pydantic_validator__")]
+    theirs = [cls for cls in classes_of(kind) if _is_pydantics(cls)]
     if not theirs:
         return False
     if any(hasattr(cls, "__dataclass_fields__") for cls in theirs):
@@ -202,7 +219,12 @@ def _why(error: Exception) -> str:
     if quoted := _QUOTED.match(str(error)):
         return f"the name {quoted[1]!r} is not known there; put the whole annotation in quotes"
     if _NO_TYPE.match(str(error)):
-        return "it is no type; pass the class itself"
+        return _IS_NO_TYPE
+    if unread := _UNREAD.match(str(error)):
+        return (
+            f"pydantic, whose types or rules stand in it, cannot read {unread[1]}; "
+            "use a model or a dataclass, or msgspec.Meta for its rules"
+        )
     words = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .")
     if words.startswith("Type unions may not"):
         words = f"{_HOME.sub('', words)}; use pydantic models or msgspec.Struct(tag=True) in it"
@@ -229,6 +251,8 @@ def _misfit(error: Exception) -> Misfit:
 
 def _misfit_of_pydantic(error: Any) -> Misfit:
     first, *rest = error.errors(include_url=False, include_context=False, include_input=False)
-    path = "$" + "".join(map(step, first["loc"]))
+    # A key that no field has is the value's own text.
+    place = first["loc"][:-1] if first["type"] == "extra_forbidden" else first["loc"]
+    path = "$" + "".join(map(step, place))
     more = f" (and {len(rest)} more)" if rest else ""
     return Misfit(path, first["msg"][: _MOST_REASON - len(more)] + more)

@@ -48,9 +48,9 @@ class Canned(RawServer):
         self._answers = list(answers)
         self._turn = threading.Lock()
         self.bodies: list[dict[str, Any]] = []
-        super().__init__(self._serve)
+        super().__init__(self._answer)
 
-    def _serve(self, peer: Peer) -> None:
+    def _answer(self, peer: Peer) -> None:
         while (request := peer.read_request()) is not None:
             body = json.loads(request.partition(b"\r\n\r\n")[2])
             with self._turn:
@@ -560,6 +560,18 @@ def test_a_paused_turn_of_claudes_goes_on(serve: Callable[..., Canned], client: 
     done = run(client, vendor, server, [search])
     assert done.text == "found"
     assert server.bodies[1]["messages"][1] == {"role": "assistant", "content": [block]}
+
+
+def test_a_paused_turn_is_no_output_yet(serve: Callable[..., Canned], client: Client) -> None:
+    """With ``output=`` only the turn that ends is read as it, and a paused one goes on."""
+    block = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "x"}}
+    vendor = Claude()
+    paused = {**vendor.answer(text=""), "content": [block], "stop_reason": "pause_turn"}
+    server = serve(paused, vendor.answer(text='{"degrees": 20}'))
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    done = run(client, vendor, server, [search], output=Answer)
+    assert done.parsed == Answer(20)
+    assert [reply.parsed for reply in done.replies] == [None, done.parsed]
 
 
 def test_the_deadline_spans_the_rounds(serve: Callable[..., Canned]) -> None:

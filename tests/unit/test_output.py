@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import attrs
 import jsonschema
+import msgspec
 import pydantic
 import pytest
 from hypothesis import given
@@ -28,6 +29,7 @@ from termai_http.dialects._base import Decoded
 
 TEXT = {"type": "string"}
 WHOLE = {"type": "integer"}
+HIDDEN = "what nobody else may ever read"
 
 
 @dataclasses.dataclass
@@ -52,6 +54,44 @@ class Point(NamedTuple):
 
     lat: float
     lon: float
+
+
+@attrs.define
+class Choice:
+    """A choice, whose validator says what it got."""
+
+    kind_of_choice: str = attrs.field(validator=attrs.validators.in_(["a"]))
+
+
+class Closed(pydantic.BaseModel):
+    """A model that takes nothing else, whose errors name what it got."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+    kind_of_choice: str
+
+
+class ClosedStruct(msgspec.Struct, forbid_unknown_fields=True):
+    """The same of msgspec's."""
+
+    kind_of_choice: str
+
+
+class Cat(pydantic.BaseModel):
+    """A cat."""
+
+    kind_of_choice: Literal["cat"]
+
+
+class Dog(pydantic.BaseModel):
+    """A dog."""
+
+    kind_of_choice: Literal["dog"]
+
+
+class Tagged(pydantic.BaseModel):
+    """Either, told apart by a field."""
+
+    pet: Annotated[Cat | Dog, pydantic.Field(discriminator="kind_of_choice")]
 
 
 class Node(pydantic.BaseModel):
@@ -220,7 +260,7 @@ class TestSpecs:
             (object, "output=object: no JSON schema can be made of object"),
             (Item("hidden"), "no JSON schema can be made of an object of the class Item"),
             ([Item], "an object of the class list"),
-            ("Item", "an object of the class str"),
+            ("Item", "an object of the class str: it is no type; pass the class itself"),
         ],
     )
     def test_what_cannot_be_asked_for_is_refused(self, given: Any, why: str) -> None:
@@ -358,6 +398,26 @@ class TestReplies:
         assert error.text == text
         assert error.code is None
         assert "hidden" not in str(error)
+
+    @pytest.mark.parametrize(
+        ("kind", "reply"),
+        [
+            (Choice, {"kind_of_choice": HIDDEN}),
+            (Closed, {"kind_of_choice": "a", HIDDEN: 1}),
+            (ClosedStruct, {"kind_of_choice": "a", HIDDEN: 1}),
+            (Tagged, {"pet": {"kind_of_choice": HIDDEN}}),
+        ],
+    )
+    def test_a_validators_words_do_not_repeat_the_reply(self, kind: Any, reply: Any) -> None:
+        """A model may repeat the prompt, and a validator what the model wrote; neither is shown."""
+        error = refused(kind, json.dumps(reply))
+        assert HIDDEN[:12] not in f"{error.message} {error.path}"
+        assert HIDDEN in error.text
+
+    def test_a_validator_may_name_what_the_schema_names(self) -> None:
+        """The names of fields stay readable."""
+        error = refused(Choice, '{"kind_of_choice":"b"}')
+        assert "'kind_of_choice' must be in ['a']" in error.message
 
     @pytest.mark.parametrize(
         ("text", "why"),
