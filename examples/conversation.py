@@ -18,7 +18,11 @@ def main() -> int:
     """Read lines until the input ends."""
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "talk.json")
     model = sys.argv[2] if len(sys.argv) > 2 else "claude-opus-5-5"
-    talk = Conversation.load(path) if path.exists() else Conversation(model, system="Be brief.")
+    try:
+        talk = Conversation.load(path) if path.exists() else Conversation(model, system="Be brief.")
+    except (TermaiHttpError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
     print(f"{len(talk)} messages so far; an empty line ends it")
     for line in iter(sys.stdin.readline, ""):
         if not line.strip():
@@ -27,9 +31,9 @@ def main() -> int:
             for piece in talk.stream(line.strip()):
                 print(piece, end="", flush=True)
             print()
-        except TermaiHttpError as error:
+            talk.save(path)
+        except (TermaiHttpError, OSError) as error:
             print(f"\n{error}", file=sys.stderr)
-        talk.save(path)
     return 0
 
 

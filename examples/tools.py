@@ -24,7 +24,7 @@ def temperature(city: str, unit: Literal["celsius", "fahrenheit"] = "celsius") -
         city: Its name, without the country.
         unit: What to measure in.
     """
-    degrees = _DEGREES[city]
+    degrees = _DEGREES.get(city, 15.0)
     return degrees if unit == "celsius" else degrees * 9 / 5 + 32
 
 

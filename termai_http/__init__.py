@@ -244,9 +244,14 @@ _HOMES = {
     "stats": ("_shared", "stats"),
     "stream": ("_shared", "stream"),
 }
+# Modules whose functions are public by the module's name, as ``termai_http.openai.respond``.
+_MODULES = ("claude", "openai", "testing")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        with importing():
+            return import_module(f"{__name__}.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -258,4 +263,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    special = (name for name in globals() if name.startswith("__"))
+    return sorted({*special, *__all__, *_MODULES})

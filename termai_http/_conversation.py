@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import attrs
 
-from ._conversation_json import Saved, copied, dump, load
+from ._conversation_json import Saved, check_texts, copied, dump, load
 from ._frames import hide_locals
 from ._options import CallOptions, check_params
 from ._secrets import Secret, without_lone_surrogates
@@ -20,7 +20,7 @@ from ._shared import chat, stream
 from ._shared_queries import count_tokens
 from ._shared_tools import run_tools
 from .errors import InvalidRequestError
-from .models import ChatResponse, Message, Prompt, Usage, as_messages
+from .models import ROLES, ChatResponse, Message, Prompt, Usage, as_messages
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -84,7 +84,8 @@ class Conversation:
             ``extra_headers``, ``timeout``, ``temperature`` and others. They are never saved.
 
     Raises:
-        InvalidRequestError: A message has a wrong shape, or an option is none.
+        InvalidRequestError: Model or system is no text, a message has a wrong shape, or an option
+            is none.
     """
 
     @_hiding
@@ -97,6 +98,7 @@ class Conversation:
         messages: Sequence[Mapping[str, Any] | Message] = (),
         **options: Any,
     ) -> None:
+        check_texts(model=model, system=system)
         self.model = model
         self.system = system
         # Without a lock, and so nothing that a fork or an interrupt could leave locked: to append
@@ -148,6 +150,11 @@ class Conversation:
             InvalidRequestError: It is no message; nothing was added.
         """
         message: Any = role_or_message
+        if isinstance(message, str) and message not in ROLES and content is None:
+            raise InvalidRequestError(
+                'append() takes a role and what was said, as append("user", "Hello"), or a whole '
+                "message."
+            )
         if isinstance(role_or_message, str):
             message = {"role": role_or_message, "content": content}
         elif content is not None:
@@ -173,6 +180,9 @@ class Conversation:
     @_hiding
     def ask(self, prompt: Prompt | None = None, **options: Any) -> ChatResponse:
         """Ask, and add question and reply.
+
+        Where the reply asks for tools, the vendors want their results next: append them and call
+        ``ask()`` without a prompt, or use ``run_tools()`` from the beginning.
 
         Args:
             prompt: What to say next, as for ``chat()``; None says nothing more, for example after
@@ -298,7 +308,8 @@ class Conversation:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write what ``to_json()`` returns to a file that only its owner can read.
 
-        The file is replaced in one step, so that it is never seen half written.
+        The file is replaced in one step, so that it is never seen half written. A pipe or a device
+        is written to.
 
         Raises:
             InvalidRequestError: A message cannot be JSON.
@@ -332,6 +343,10 @@ class Conversation:
 
 
 def _write(path: str | os.PathLike[str], data: bytes) -> None:
+    if os.path.exists(path) and not os.path.isfile(path):
+        # To replace a device, as root can, would take it from everybody.
+        Path(path).write_bytes(data)
+        return
     # What a link points to, not the link, is replaced.
     target = Path(os.path.realpath(path))
     handle, temporary = tempfile.mkstemp(prefix=".conversation-", dir=target.parent)

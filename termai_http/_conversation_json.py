@@ -14,7 +14,7 @@ from ._content import Document, Image, Source
 from .errors import InvalidRequestError
 from .models import as_messages
 
-__all__ = ["Saved", "copied", "dump", "load"]
+__all__ = ["Saved", "check_texts", "copied", "dump", "load"]
 
 _KIND = "conversation"
 _VERSION = 1
@@ -32,6 +32,17 @@ class Saved:
     messages: Sequence[Mapping[str, Any]] = attrs.field(repr=False)
 
 
+def check_texts(**given: object) -> None:
+    """Refuse what is neither text nor None.
+
+    Raises:
+        InvalidRequestError: The message names it.
+    """
+    for name, value in given.items():
+        if not isinstance(value, (str, type(None))):
+            raise InvalidRequestError(f"{name} must be text or None, not {type(value).__name__}.")
+
+
 def copied(value: Any, text: Callable[[str], str] = str) -> Any:
     """Return dicts and lists anew, all the way down, with each text as ``text`` returns it."""
     if isinstance(value, str):
@@ -47,8 +58,10 @@ def dump(saved: Saved) -> str:
     """Return a conversation as JSON.
 
     Raises:
-        InvalidRequestError: Something in a message cannot be JSON; the message names its path.
+        InvalidRequestError: Model or system is no text, or something in a message cannot be JSON;
+            the message names its path.
     """
+    check_texts(model=saved.model, system=saved.system)
     whole = {
         _MADE_BY: _KIND,
         "version": _VERSION,

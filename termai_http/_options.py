@@ -28,7 +28,7 @@ _OPTIONS = (
     *("retry", "stop", "system", "timeout", "tools", "exchange", "max_rounds"),
 )
 _ELSEWHERE = {
-    "stream": "chat() returns whole replies; a streamed one is the work of stream().",
+    "stream": "chat() returns whole replies, stream() streams them.",
     "max_retries": "Use retry=RetryConfig(max_attempts=...), or HttpClientConfig(max_retries=...).",
     "connect_timeout": "It belongs to HttpClientConfig(connect_timeout=...).",
     "read_timeout": "It belongs to HttpClientConfig(read_timeout=...).",
@@ -40,6 +40,10 @@ _ELSEWHERE = {
     "prompt": "The prompt is the first argument.",
     "max_rounds": "It belongs to run_tools().",
     "exchange": "It belongs to run_tools().",
+    "cache": (
+        'It marks a message: Message("user", text, cache=True). (A server\'s own parameter of that '
+        "name goes into extra_body={...}.)"
+    ),
 }
 # Parameters of the vendors that are spelt like an option of ours.
 _VENDOR_PARAMS = frozenset(

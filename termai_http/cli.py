@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
+import math
 import os
 import signal
 import sys
@@ -14,11 +17,14 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._stream import Stream
     from .models import ChatResponse
 
 __all__ = ["main"]
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+# The vendors' words for a reply that ended at its limit.
+_CUT_OFF = {"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"}
 
 _DESCRIPTION = "Blocking calls to the OpenAI and Claude chat APIs over one pooled session."
 _CHAT_EXAMPLES = """\
@@ -52,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None means the process's.
     """
     args = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A pipe on Windows has no characters for most of the world's.
+        sys.stdout.reconfigure(errors="replace")
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -60,9 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader went away; without this Python would complain of it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return OK
+
+
+def _forget_stdout() -> None:
+    """Let nothing more be written: without this Python would complain of the rest at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -117,25 +131,34 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog=_SERVE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = serve.add_argument
-    add("--port", type=int, default=0, help="port on 127.0.0.1; default a free one")
-    add("--delay", type=float, default=0.0, metavar="SECONDS", help="before each reply")
-    add(
-        "--connect-delay",
-        type=float,
-        default=0.0,
-        metavar="SECONDS",
-        help="before the first request of each connection",
-    )
-    add("--pace", type=float, default=0.0, metavar="SECONDS", help="between a stream's events")
+    serve.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; default a free one")
+    for option, what in (
+        ("--delay", "before each reply"),
+        ("--connect-delay", "before the first request of each connection"),
+        ("--pace", "between a stream's events"),
+    ):
+        serve.add_argument(option, type=_seconds, default=0.0, metavar="SECONDS", help=what)
     serve.set_defaults(run=_serve)
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+        if math.isfinite(seconds) and seconds >= 0:
+            return seconds
+    raise argparse.ArgumentTypeError(f"must be seconds of at least 0, not {text!r}")
 
 
 def _chat(args: argparse.Namespace) -> int:
     from ._shared import close
     from .errors import ConfigurationError, InvalidRequestError, TermaiHttpError
 
-    prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
+    try:
+        prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or f"it is no text in {sys.stdin.encoding}"
+        print(f"termai-http: cannot read the prompt: {why}", file=sys.stderr)
+        return USAGE
     try:
         _answer(prompt, args)
     except (ConfigurationError, InvalidRequestError) as error:
@@ -143,6 +166,12 @@ def _chat(args: argparse.Namespace) -> int:
         return USAGE
     except TermaiHttpError as error:
         print(f"termai-http: {type(error).__name__}: {error}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _forget_stdout()
+        print(f"termai-http: cannot write the answer: {error.strerror}", file=sys.stderr)
         return FAILED
     finally:
         close()
@@ -160,15 +189,28 @@ def _answer(prompt: str, args: argparse.Namespace) -> None:
     live = sys.stdout.isatty() if args.stream is None else args.stream
     if args.json or not live:
         reply = chat(prompt, **options)
-        print(_as_json(reply) if args.json else reply.text)
-        return
-    with stream(prompt, **options) as pieces:
+        print(_as_json(reply) if args.json else reply.text, flush=True)
+    else:
+        reply = _shown(stream(prompt, **options))
+    if reply.finish_reason in _CUT_OFF:
+        print(
+            f"termai-http: the answer was cut off at its token limit ({reply.finish_reason}); "
+            "--max-tokens sets another",
+            file=sys.stderr,
+        )
+
+
+def _shown(pieces: Stream) -> ChatResponse:
+    """Print a stream as it comes; return its reply."""
+    with pieces:
         try:
             for piece in pieces:
                 print(piece, end="", flush=True)
         finally:
             # What comes next, an error above all, begins on a line of its own.
             print(flush=True)
+    assert pieces.response is not None
+    return pieces.response
 
 
 def _as_json(reply: ChatResponse) -> str:
@@ -188,7 +230,8 @@ def _as_json(reply: ChatResponse) -> str:
         "attempts": reply.attempts,
         "elapsed": round(reply.elapsed, 3),
     }
-    return json.dumps(fields, ensure_ascii=False)
+    readable = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
+    return json.dumps(fields, ensure_ascii=not readable)
 
 
 def _serve(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ import pytest
 
 import termai_http
 from termai_http.cli import main
-from termai_http.testing import CutAfter, RecordedRequest, Server, Silent, Status
+from termai_http.testing import CutAfter, RecordedRequest, Server, Silent, Status, Text
 
 COMMAND = [sys.executable, "-m", "termai_http"]
 
@@ -261,3 +261,109 @@ def test_an_effort_that_is_none_exits_2(capsys: pytest.CaptureFixture[str]) -> N
     """A wrong --reasoning names those there are."""
     assert main(["chat", "hello", "-m", "gpt-5.5", "--reasoning", "much"]) == 2
     assert "'minimal'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("streamed", ["--stream", "--no-stream"])
+@pytest.mark.parametrize(
+    ("model", "options", "word"),
+    [
+        ("gpt-5.5", [], "length"),
+        ("gpt-5.5", ["--api", "responses"], "max_output_tokens"),
+        ("claude-opus-5-5", [], "max_tokens"),
+    ],
+)
+def test_an_answer_that_is_cut_off_is_told(
+    termai_server: Server,
+    capsys: pytest.CaptureFixture[str],
+    model: str,
+    options: list[str],
+    word: str,
+    streamed: str,
+) -> None:
+    """What came goes to stdout, and why it is not all to stderr, in the vendor's own word."""
+    termai_server.script(Text("Half an ans", finish="length"))
+    assert main(["chat", "hello", "-m", model, *options, streamed]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "Half an ans\n"
+    assert printed.err == (
+        f"termai-http: the answer was cut off at its token limit ({word}); "
+        "--max-tokens sets another\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [([], "You said: sn?wm?n\n"), (["--stream"], "You said: sn?wm?n\n")],
+)
+def test_characters_that_stdout_cannot_say_are_no_failure(
+    termai_server: Server, options: list[str], expected: str
+) -> None:
+    """A narrow encoding, as that of a pipe on Windows, replaces what it has no character for."""
+    done = subprocess.run(
+        [*COMMAND, "chat", "sn\u00f6wm\u00e5n", "-m", "gpt-5.5", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+
+
+def test_json_is_whole_in_a_narrow_encoding(termai_server: Server) -> None:
+    """With --json nothing is replaced, whatever the encoding of stdout."""
+    done = subprocess.run(
+        [*COMMAND, "chat", "sn\u00f6wman \u2603", "-m", "gpt-5.5", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["text"] == "You said: sn\u00f6wman \u2603"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has /dev/full")
+@pytest.mark.parametrize("options", [[], ["--stream"], ["--json"]])
+def test_an_answer_that_cannot_be_written_exits_1(
+    termai_server: Server, options: list[str]
+) -> None:
+    """A full disk is one line on stderr, and no traceback."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "chat", "hi", "-m", "gpt-5.5", *options],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "termai-http: cannot write the answer: No space left on device\n"
+
+
+@pytest.mark.parametrize("option", ["--pace", "--delay", "--connect-delay"])
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "soon"])
+def test_serve_refuses_what_is_no_time(
+    capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    """Seconds are a number of at least 0."""
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", f"{option}={value}"])
+    assert caught.value.code == 2
+    assert f"argument {option}: must be seconds of at least 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"one \xe2\x82"])
+def test_a_prompt_that_is_no_text_exits_2(termai_server: Server, data: bytes) -> None:
+    """Bytes of another encoding on stdin are one line on stderr, and nothing is sent."""
+    done = subprocess.run(
+        [*COMMAND, "chat", "-m", "gpt-5.5"],
+        input=data,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == [
+        "termai-http: cannot read the prompt: it is no text in utf-8"
+    ]
+    assert termai_server.requests == []

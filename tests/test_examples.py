@@ -53,6 +53,34 @@ def test_an_example_prints_what_it_promises(name: str, termai_server: Server) ->
     assert len(termai_server.connections) <= 8
 
 
+def test_a_conversation_is_kept_and_continued(termai_server: Server, tmp_path: Path) -> None:
+    """What was said is there at the next start, and the file may not be anything else."""
+    path = tmp_path / "talk.json"
+    for said, before in (("Hello", 0), ("Again", 2)):
+        done = talk(path, f"{said}\n\n")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{before} messages so far")
+        assert f"You said: {said}\n" in done.stdout
+    done = talk(EXAMPLES / "conversation.py", "Hello\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "conversation.py' is no JSON" in done.stderr
+    done = talk(tmp_path / "missing" / "talk.json", "Hello\n")
+    assert "You said: Hello\n" in done.stdout
+    assert "No such file or directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def talk(path: Path, said: str) -> subprocess.CompletedProcess[str]:
+    """Run the conversation's example with some lines typed."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / "conversation.py", path],
+        input=said,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 def ask_django(body: str) -> tuple[int, dict[str, str], dict[str, str]]:
     """Post to the example's view in a fresh process; return status, headers and JSON."""
     code = (

@@ -247,6 +247,9 @@ class Paced(Fault):
 class CutAfter(Fault):
     """A stream that breaks off after ``events`` events; of a reply in one piece half comes.
 
+    Until the first piece of text a client may try again: one event stands before it in OpenAI's
+    chat completions, four in its responses, three in Claude's messages.
+
     Args:
         events: How many events come whole.
         how: ``"close"``: the connection closes, the last chunk never comes. ``"reset"``: it is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import socket
 import ssl
 import threading
@@ -21,6 +22,17 @@ __all__ = ["Server"]
 
 _BACKLOG = 2048
 _JOIN_SECONDS = 10.0
+
+
+def _check_function(function: object, what: str) -> None:
+    if not callable(function):
+        raise TypeError(f"{what} must be a function of the request, not {function!r}")
+
+
+def _check_seconds(**given: object) -> None:
+    for name, value in given.items():
+        if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            raise ValueError(f"{name} must be seconds of at least 0, not {value!r}")
 
 
 class _Connection:
@@ -67,6 +79,9 @@ class Server:
         pace: float = 0.0,
         models: Sequence[str] | None = None,
     ) -> None:
+        _check_seconds(delay=delay, connect_delay=connect_delay, pace=pace)
+        if reply is not None:
+            _check_function(reply, "reply")
         self._wanted_port = port
         self._tls = tls
         self._connect_delay = connect_delay
@@ -156,12 +171,29 @@ class Server:
             return sorted([*self._ended, *held], key=lambda connection: connection.id)
 
     def script(self, *faults: Fault) -> None:
-        """Queue faults: each of the next POSTs takes one; after them replies are good again."""
+        """Queue faults: each of the next POSTs takes one; after them replies are good again.
+
+        Raises:
+            TypeError: One of them is none; nothing was queued.
+        """
+        for fault in faults:
+            if not isinstance(fault, Fault):
+                raise TypeError(
+                    "script() takes faults and replies, as Status(429) or Text('Hello'), "
+                    f"not {fault!r}"
+                )
         with self._lock:
             self._script.extend(faults)
 
     def fail_when(self, predicate: Callable[[RecordedRequest], Fault | None]) -> None:
-        """Let ``predicate`` choose the fault of each POST, before the queue; None for no fault."""
+        """Let ``predicate`` choose the fault of each request, before the queue; None for no fault.
+
+        It sees GETs, too: ``lambda request: Status(401) if request.method == "GET" else None``.
+
+        Raises:
+            TypeError: It is no function.
+        """
+        _check_function(predicate, "predicate")
         self._predicate = predicate
 
     def reset(self) -> None:
@@ -271,10 +303,10 @@ class Server:
         return kept and raw.keep_alive
 
     def _fault_for(self, request: RecordedRequest) -> Fault | None:
-        if request.method != "POST":
-            return None
         if self._predicate is not None and (fault := self._predicate(request)) is not None:
             return fault
+        if request.method != "POST":
+            return None
         with self._lock:
             scripted = self._script and not isinstance(self._script[0], ResetBeforeRead)
             return self._script.popleft() if scripted else None

@@ -243,6 +243,46 @@ def test_an_adapter_knows_its_own(client: Client, server: Server, name: str) -> 
         other.chat_completion({"model": "m"})
 
 
+@pytest.mark.parametrize("name", sorted(ADAPTERS))
+def test_an_adapter_streams(client: Client, server: Server, name: str) -> None:
+    """With what is its own; a body that asks for a stream already does so, too."""
+    adapter = ADAPTERS[name](client, "k", server.url)
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    for request in (ChatRequest("m", "hi"), body, {**body, "stream": True}):
+        assert "".join(adapter.stream(request)) == "You said: hi"
+    assert [request.json["stream"] for request in server.requests] == [True] * 3
+    with pytest.raises(TypeError, match="temperature"):
+        adapter.stream(body, temperature=1)
+
+
+def test_an_adapters_stream_takes_the_options_of_its_vendor(client: Client, server: Server) -> None:
+    """OpenAI's newer API, and Claude's version; the other vendor's are refused."""
+    openai, claude = (ADAPTERS[name](client, "k", server.url) for name in ("openai", "claude"))
+    assert "".join(openai.stream(ChatRequest("m", "hi"), api="responses")) == "You said: hi"
+    assert (
+        "".join(claude.stream(ChatRequest("m", "hi"), api_version="2026-10-21")) == "You said: hi"
+    )
+    assert server.requests[0].path.endswith("/responses")
+    assert server.requests[1].headers["anthropic-version"] == "2026-10-21"
+    with pytest.raises(termai_http.InvalidRequestError, match="api_version= is Claude's"):
+        openai.stream(ChatRequest("m", "hi"), api_version="x")
+    with pytest.raises(termai_http.InvalidRequestError, match="is OpenAI's"):
+        claude.stream(ChatRequest("m", "hi"), api="responses")
+
+
+def test_another_base_url_changes_nothing_else(server: Server) -> None:
+    """An adapter of one's own class keeps what is its own."""
+
+    class Mine(OpenAIAdapter):
+        label = ""
+
+    mine = Mine(api_key="k")
+    mine.label = "own"
+    other = mine.with_base_url(server.url)
+    assert (type(other), other.label, "localhost" in repr(mine)) == (Mine, "own", False)
+    assert server.url in repr(other)
+
+
 def test_organization_project_and_version_go_out(client: Client, server: Server) -> None:
     """OpenAI's organization and project, and Claude's version, are headers of their calls."""
     openai = OpenAIAdapter(client, "k", server.url, organization="org-1", project="proj-1")

@@ -157,13 +157,47 @@ def test_a_status_is_answered_as_told(server: Server) -> None:
 
 
 def test_a_predicate_comes_before_the_script(server: Server) -> None:
-    """fail_when() chooses by request, and GETs take nothing from the script."""
+    """fail_when() chooses by request, and what it leaves takes from the script."""
     server.fail_when(lambda request: Text("chosen") if request.prompt == "hello" else None)
     server.script(Text("scripted"))
     assert b"chosen" in ask(server)[2]
     assert ask(server, path="/v1/models", method="GET")[0] == 200
     other = {**BODY, "messages": [{"role": "user", "content": "other"}]}
     assert b"scripted" in ask(server, other)[2]
+
+
+def test_a_predicate_chooses_for_gets_and_the_script_does_not(server: Server) -> None:
+    """A list of models fails where fail_when() says so; no POST's fault is taken by a GET."""
+    server.script(Status(429))
+    assert ask(server, path="/v1/models", method="GET")[0] == 200
+    server.fail_when(lambda request: Status(401) if request.path.endswith("/models") else None)
+    status, _, body = ask(server, path="/v1/models", method="GET")
+    assert (status, "error" in json.loads(body)) == (401, True)
+    assert ask(server)[0] == 429
+
+
+@pytest.mark.parametrize("wrong", ["hello", 429, Status, [Status(429)], None])
+def test_what_is_no_fault_is_refused_where_it_is_scripted(server: Server, wrong: Any) -> None:
+    """The error names what was given and shows what would be right; nothing is queued."""
+    with pytest.raises(TypeError, match=r"as Status\(429\) or Text\('Hello'\), not "):
+        server.script(Status(503), wrong)
+    with pytest.raises(TypeError, match="must be a function of the request, not"):
+        server.fail_when(wrong if not isinstance(wrong, type) else "Status")
+    assert ask(server)[0] == 200
+
+
+@pytest.mark.parametrize("option", ["delay", "connect_delay", "pace"])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "1"])
+def test_times_of_a_server_are_validated(option: str, value: Any) -> None:
+    """A server that cannot keep a time is refused where it is made."""
+    with pytest.raises(ValueError, match=f"{option} must be seconds of at least 0"):
+        Server(**{option: value})
+
+
+def test_a_reply_of_a_server_is_a_function() -> None:
+    """A text in its place is told where the server is made."""
+    with pytest.raises(TypeError, match="reply must be a function of the request, not 'pong'"):
+        Server(reply="pong")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

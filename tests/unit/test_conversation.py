@@ -74,6 +74,7 @@ def test_messages_are_appended() -> None:
         (lambda c: c.append("user", ""), "content is empty"),
         (lambda c: c.append("user", 3), "not int"),
         (lambda c: c.append("nobody", "a"), "role is unknown"),
+        (lambda c: c.append("Hello"), r"append\(\) takes a role and what was said"),
         (lambda c: c.append(3), "not int"),
         (lambda c: c.append(Message("user", "a"), "b"), "whole message"),
         (lambda c: c.append({"content": "a"}), "role is missing"),
@@ -393,6 +394,38 @@ def test_a_save_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.M
         conversation.save(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["kept.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes of this kind")
+def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    """A pipe or a device, as ``/dev/stdout`` is one, gets the JSON and is never replaced."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(path.read_bytes()))
+    reader.start()
+    conversation = Conversation("m", messages=TURNS)
+    conversation.save(path)
+    reader.join(60)
+    assert read == [conversation.to_json().encode()]
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    with pytest.raises(IsADirectoryError):
+        conversation.save(tmp_path)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("name", ["model", "system"])
+@pytest.mark.parametrize("value", [5, ["Be brief."], [{"role": "user", "content": PROMPT}], b"m"])
+def test_model_and_system_are_text(name: str, value: Any) -> None:
+    """Anything else is refused at once, or, where it was set later, before it is saved."""
+    said = f"{name} must be text or None, not {type(value).__name__}"
+    with pytest.raises(InvalidRequestError, match=said) as caught:
+        Conversation(**{name: value})
+    must_hide(frames_with_locals(caught.value))
+    conversation = Conversation("m")
+    setattr(conversation, name, value)
+    with pytest.raises(InvalidRequestError, match=said):
+        conversation.to_json()
 
 
 def test_a_missing_file_is_one_of_the_systems_errors(tmp_path: Path) -> None:

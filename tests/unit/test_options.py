@@ -32,6 +32,7 @@ from termai_http._options import CallOptions, check_params
         ("messages", "first argument"),
         ("client", "whose method it is"),
         ("project", "OpenAIAdapter"),
+        ("cache", "cache=True)"),
     ],
 )
 def test_a_slip_is_told_with_the_right_name(slip: str, right: str) -> None:
