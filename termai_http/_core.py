@@ -350,7 +350,8 @@ def _record(
 ) -> CallRecord:
     """Sum a call up; an outcome of None means that something else than an error ended it."""
     error = outcome.error if outcome is not None else None
-    usage = getattr(outcome.value, "usage", None) if outcome is not None else None
+    # A reply that does not fit its output was billed as one that does.
+    usage = getattr(outcome.value if outcome and not error else error, "usage", None)
     failure = type(error).__name__ if error is not None else None
     return CallRecord(
         duration=call.elapsed(),

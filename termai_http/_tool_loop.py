@@ -207,15 +207,16 @@ class ToolLoop:
         try:
             # A copy: the exchange goes on with what the model wrote, whatever a function does.
             result = self._function(call, cut)(copy.deepcopy(call.arguments))
-            content = content_of(result)
         except Exception as raised:
             content = error = told(raised)
             trace = trace_of(raised)
             if trace is not None:
                 log.warning("The tool %s raised %s", call.name, type(raised).__name__)
+        else:
+            content, error = _said(call, result)
         called = CalledTool(
             call=call,
-            result=result if error is None else None,
+            result=result,
             error=error,
             traceback=trace,
             seconds=self._clock() - begun,
@@ -264,6 +265,17 @@ def _unforced(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         kept = choice["disable_parallel_tool_use"]
         rest["tool_choice"] = {"type": "auto", "disable_parallel_tool_use": kept}
     return rest
+
+
+def _said(call: ToolCall, result: Any) -> tuple[Any, str | None]:
+    """Return what the model is told of a result, and that once more where it is an error."""
+    try:
+        return content_of(result), None
+    except Exception as unsaid:
+        log.warning("What the tool %s returned cannot be told to the model", call.name)
+        # Without the first words it would be called again.
+        error = f"It was called and returned, but its result cannot be told: {told(unsaid)}"
+        return error, error
 
 
 def _message(call: ToolCall, content: Any, *, failed: bool) -> dict[str, Any]:

@@ -21,9 +21,9 @@ class CalledTool:
 
     Attributes:
         call: What the model asked for.
-        result: What the function returned; None where it failed.
-        error: What the model was told in place of a result: ``"ValueError: message"``; None where
-            there is one.
+        result: What the function returned; None where it raised.
+        error: What the model was told in place of a result: ``"ValueError: message"``, or that the
+            result cannot be told; None where it was told the result.
         traceback: The traceback of the function's exception as text, for the log; the model never
             sees it. None where the function raised nothing.
         seconds: How long it took.

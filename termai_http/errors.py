@@ -45,7 +45,10 @@ Errors hold plain data only: no request, no response, no key, no prompt. All of 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from .models import Usage
 
 __all__ = [
     "APIConnectionError",
@@ -319,14 +322,22 @@ class OutputError(InvalidResponseError):
     Attributes:
         text: The reply as the model wrote it.
         path: Where in it, as ``$.items[2].price``; None where it is no JSON at all.
+        usage: The tokens of the reply, a ``Usage``; None where they are not known.
     """
 
     def __init__(
-        self, message: str, *, text: str = "", path: str | None = None, **fields: Any
+        self,
+        message: str,
+        *,
+        text: str = "",
+        path: str | None = None,
+        usage: Usage | None = None,
+        **fields: Any,
     ) -> None:
         super().__init__(message, **fields)
         self.text = text
         self.path = path
+        self.usage = usage
 
 
 class ProtocolError(InvalidResponseError):

@@ -211,10 +211,10 @@ class HttpMetrics:
         self._retries_denied += record.retries_denied
         if record.success:
             self._successful += 1
-            self._input_tokens += record.input_tokens
-            self._output_tokens += record.output_tokens
         elif record.failure:
             self._failures[record.failure] += 1
+        self._input_tokens += record.input_tokens
+        self._output_tokens += record.output_tokens
         if record.causes:
             self._causes.update(record.causes)
         if record.time_to_first_token is not None:

@@ -172,7 +172,11 @@ FIELDS: dict[str, Any] = {
 
 OWN_FIELDS: dict[type[Exception], dict[str, Any]] = {
     termai_http.StreamInterrupted: {"partial": "half of it"},
-    termai_http.OutputError: {"text": "a reply", "path": "$.items[2]"},
+    termai_http.OutputError: {
+        "text": "a reply",
+        "path": "$.items[2]",
+        "usage": termai_http.Usage(input_tokens=3),
+    },
 }
 
 

@@ -427,6 +427,8 @@ class TestFailures:
         stats = client.stats()
         assert (stats.calls.total_requests, stats.calls.failed_requests) == (1, 1)
         assert stats.calls.failures_by_class == {"OutputError": 1}
+        assert error.usage is not None
+        assert stats.calls.output_tokens == error.usage.output_tokens
         assert (stats.active_connections, stats.waiting, stats.calls.in_flight) == (0, 0, 0)
         assert stats.idle_connections == 1
 
