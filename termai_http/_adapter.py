@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from ._chat import send_chat
+from ._chat import open_stream, send_chat
 from ._client import Client
 from ._core import Core
 from ._frames import hide_locals
@@ -20,6 +21,9 @@ from ._target import Account
 from .config import RetryConfig
 from .errors import TermaiHttpError
 from .models import ChatRequest, ChatResponse
+
+if TYPE_CHECKING:
+    from ._stream import Stream
 
 __all__ = ["Adapter", "known", "send_as"]
 
@@ -88,6 +92,44 @@ class Adapter:
             given = {"api_key": api_key, "timeout": timeout, "retry": retry}
             given |= {"api_version": api_version, **known(options)}
             reply = send_as(self._client, self._account, request, given, send_chat)
+        except BaseException as torn:
+            reply = torn
+        del request, api_key, options
+        given = {}
+        if isinstance(reply, BaseException):
+            raise hide_locals(reply)
+        return reply
+
+    def stream(
+        self,
+        request: ChatRequest | Mapping[str, Any],
+        api_key: str | None = None,
+        *,
+        timeout: float | None = None,
+        retry: RetryConfig | None = None,
+        api: str | None = None,
+        api_version: str | None = None,
+        **options: Any,
+    ) -> Stream:
+        """Send a chat and return its reply as a stream; the arguments are ``chat_completion``'s.
+
+        Args:
+            request: A ``ChatRequest``, or the vendor's own body as a dict.
+            api_key: The vendor's key; None means the adapter's, and then the environment's.
+            timeout: Seconds for the whole stream; None means the client's ``stream_timeout``.
+            retry: The retry policy of this call; None means the client's.
+            api: ``"responses"`` for OpenAI's newer API; None means ``"chat"``.
+            api_version: ``anthropic-version`` of this call; Claude's only.
+            **options: As for ``chat_completion``.
+
+        Raises:
+            TermaiHttpError: As ``termai_http.stream``.
+        """
+        reply: Stream | BaseException
+        try:
+            given = {"api_key": api_key, "timeout": timeout, "retry": retry, "api": api}
+            given |= {"api_version": api_version, **known(options)}
+            reply = send_as(self._client, self._account, request, given, open_stream)
         except BaseException as torn:
             reply = torn
         del request, api_key, options
@@ -174,8 +216,8 @@ class Adapter:
 
     def with_base_url(self: _Self, base_url: str) -> _Self:
         """Return an adapter that is the same but for its base URL."""
-        other = type(self).__new__(type(self))
-        Adapter.__init__(other, self._client, attrs.evolve(self._account, base_url=base_url))
+        other = copy.copy(self)
+        other._account = attrs.evolve(self._account, base_url=base_url)
         return other
 
 

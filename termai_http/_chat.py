@@ -23,7 +23,13 @@ from ._stream import EventSource, Stream, not_a_stream
 from ._target import Account, Target, resolve
 from .dialects._base import Decoded, StreamDecoder
 from .dialects._errors import decode_object, request_id, status_error
-from .errors import APIStatusError, TermaiHttpError, TruncatedResponse
+from .errors import (
+    APIStatusError,
+    InvalidResponseError,
+    OutputError,
+    TermaiHttpError,
+    TruncatedResponse,
+)
 from .models import ChatRequest, ChatResponse
 
 if TYPE_CHECKING:
@@ -82,7 +88,7 @@ def open_stream(
     """
     started = core.clock.monotonic()
     try:
-        plan = _prepare(core, account, request, options)
+        plan = _prepare(core, account, request, options, streaming=True)
         plan.target.dialect.ask_to_stream(plan.body)
         job = _job(plan, options, started, streaming=True)
     except TermaiHttpError as error:
@@ -103,14 +109,19 @@ def _refused(error: TermaiHttpError, account: Account) -> TermaiHttpError:
 
 
 def _prepare(
-    core: Core, account: Account, request: ChatRequest | Mapping[str, Any], options: CallOptions
+    core: Core,
+    account: Account,
+    request: ChatRequest | Mapping[str, Any],
+    options: CallOptions,
+    *,
+    streaming: bool = False,
 ) -> _Plan:
     target = resolve(account, options, os.environ, allow_http=core.config.allow_http)
     output = None
     if isinstance(request, ChatRequest):
         request = with_specs(request)
         output = request.output
-    body = encode_body(target, request, options)
+    body = encode_body(target, request, options, streaming=streaming)
     return _Plan(target=target, options=options, body=body, output=output)
 
 
@@ -120,12 +131,9 @@ def _begin_stream(
     headers, status = answer.response.headers, answer.response.status_code
     decoder = plan.target.dialect.decode_stream(plan.texts)
     source = EventSource(answer, decoder, core.config.limits)
-    kind = headers.get("content-type", "").lower()
     # A page or a plain object parses to no event at all: say what it is.
-    foreign = kind.startswith(("application/json", "text/html"))
-    if foreign:
-        kind = mask_echoes(kind, plan.texts())
-    if failure := not_a_stream(kind) if foreign else source.begin():
+    foreign = headers.get("content-type", "").lower().startswith(("application/json", "text/html"))
+    if failure := _foreign(answer, plan) if foreign else source.begin():
         answer.close()
         return _of_answer(failure, status, headers)
 
@@ -145,6 +153,18 @@ def _begin_stream(
         return _reply(decoded, plan, call, status, headers)
 
     return Stream(source, call, finish, forget, reply)
+
+
+def _foreign(answer: OpenBody, plan: _Plan) -> TermaiHttpError:
+    """Say what came in the place of a stream, in the server's own words where they are at hand."""
+    headers = answer.response.headers
+    failure = not_a_stream(mask_echoes(headers["content-type"].lower(), plan.texts()))
+    try:
+        decode_object(answer.rest(), headers, plan.texts)
+    except InvalidResponseError as error:
+        failure.message += f" {error.message}"
+        failure.code, failure.body = error.code, error.body
+    return failure
 
 
 def _of_answer(error: TermaiHttpError, status: int, headers: Mapping[str, str]) -> TermaiHttpError:
@@ -211,7 +231,8 @@ def _reply(
             from ._output import read_output
         try:
             parsed = read_output(plan.output, decoded)
-        except TermaiHttpError as error:
+        except OutputError as error:
+            error.usage = decoded.usage
             return _of_answer(error, status, headers)
     return ChatResponse(
         text=decoded.text,

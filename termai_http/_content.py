@@ -18,6 +18,8 @@ _MOST_BYTES = 50 * 1024 * 1024
 # Longer than a path that people write, and shorter than an image.
 _MOST_PATH = 512
 _PDF = "application/pdf"
+# How the base64 of PDF, GIF, WebP, PNG and JPEG begins; a path may begin so, too.
+_BASE64_BEGINS = ("JVBERi", "R0lGOD", "UklGR", "iVBORw0KGg", "/9j/")
 # A PDF may begin with other bytes; readers look this far (ISO 32000-1, annex H.3.4.1).
 _PDF_SEARCH = 1024
 
@@ -114,25 +116,33 @@ def _from_file(given: str | os.PathLike[Any], what: str) -> Source:
     path = os.fspath(given)
     # A text that is no path may be a prompt, or an image's base64, and is not to be shown.
     if isinstance(path, bytes) or len(path) > _MOST_PATH or "\n" in path:
-        raise InvalidRequestError(
-            f"{what} is {type(path).__name__} of {len(path)} characters, which is no path; "
-            "base64 goes as a data: URL, or decoded as bytes."
-        )
+        raise _no_path(path, what)
     try:
         status = os.stat(path)
         # A pipe or a device may never end.
         regular = stat.S_ISREG(status.st_mode)
         if regular and status.st_size <= _MOST_BYTES:
             with open(path, "rb") as file:
+                # What of a name is no text no request takes.
+                name = os.fsencode(os.path.basename(path)).decode("utf-8", "replace")
                 # One more than may be, since it may have grown.
-                return Source(data=file.read(_MOST_BYTES + 1), name=os.path.basename(path))
+                return Source(data=file.read(_MOST_BYTES + 1), name=name)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no such path"
     else:
         if regular:
             raise _too_large(status.st_size, f"{what} {os.path.basename(path)!r}")
         reason = "it is no file"
+    if path.startswith(_BASE64_BEGINS):
+        raise _no_path(path, what)
     raise InvalidRequestError(f"{what} {path!r} cannot be read: {reason}.")
+
+
+def _no_path(given: str | bytes, what: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{what} is {type(given).__name__} of {len(given)} characters, which is no path; "
+        "base64 goes as a data: URL, or decoded as bytes."
+    )
 
 
 def _checked(source: Source, what: str) -> Source:
@@ -159,6 +169,11 @@ def _check_detail(instance: Any, attribute: attrs.Attribute[Any], value: Any) ->
         raise InvalidRequestError(
             f'detail must be "auto", "low", "high", "original" or None, not {value!r}.'
         )
+
+
+def _check_name(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequestError(f"name must be text or None, not {type(value).__name__}.")
 
 
 @attrs.frozen
@@ -193,7 +208,7 @@ class Document:
     """
 
     source: Source = attrs.field(converter=_document_source)
-    name: str | None = attrs.field(default=None, kw_only=True)
+    name: str | None = attrs.field(default=None, kw_only=True, repr=False, validator=_check_name)
 
     @property
     def title(self) -> str:

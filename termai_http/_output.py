@@ -15,9 +15,9 @@ from ._schemas.strict import inlined, strict
 from ._schemas.types import Misfit, convert, describe, schema_of, step
 from ._secrets import mask_echoes, request_texts, without_lone_surrogates
 from ._specs import OutputSpec
-from ._tool_run import PAUSED
 from .dialects._base import Decoded
 from .errors import ConfigurationError, InvalidRequestError, OutputError
+from .models import CUT_OFF, PAUSED
 
 __all__ = ["as_output", "read_output"]
 
@@ -30,7 +30,6 @@ _KEYWORDS = {
     *("type", "properties", "items", "prefixItems", "enum", "const", "anyOf", "oneOf", "allOf"),
     *("$ref", "$defs", "additionalProperties"),
 }
-_CUT = {"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"}
 _FENCED = re.compile(r"```[\w+-]*[ \t]*\r?\n(.*)```", re.DOTALL)
 
 
@@ -81,7 +80,7 @@ def read_output(spec: OutputSpec, decoded: Decoded) -> Any:
 def _ended(error: OutputError, decoded: Decoded) -> OutputError:
     """Return the error of a reply that is no JSON, or the one for why it ended before it was."""
     reason = decoded.finish_reason
-    if reason in _CUT:
+    if reason in CUT_OFF:
         message = (
             f"The reply was cut off at its token limit ({reason!r}), so it is no whole JSON. "
             "Raise max_tokens; reasoning counts in it, too."

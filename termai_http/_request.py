@@ -53,9 +53,19 @@ def with_specs(request: ChatRequest) -> ChatRequest:
 
 
 def encode_body(
-    target: Target, request: ChatRequest | Mapping[str, Any], options: CallOptions
+    target: Target,
+    request: ChatRequest | Mapping[str, Any],
+    options: CallOptions,
+    *,
+    streaming: bool = False,
 ) -> dict[str, Any]:
     """Return the body of a request.
+
+    Args:
+        target: Where it goes.
+        request: What is asked for.
+        options: The options of the call.
+        streaming: Whether the body may ask for a stream, since the call does.
 
     Raises:
         InvalidRequestError: It is none, or cannot be said to this vendor.
@@ -74,7 +84,7 @@ def encode_body(
         )
     if options.extra_body:
         body.update(options.extra_body)
-    if body.get("stream"):
+    if body.get("stream") and not streaming:
         raise InvalidRequestError("This call returns a whole reply; stream() streams one.")
     target.dialect.check(body)
     return body

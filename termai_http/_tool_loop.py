@@ -12,20 +12,15 @@ from ._log import log
 from ._options import CallOptions
 from ._specs import ToolSpec
 from ._tool_results import content_of, told, trace_of
-from ._tool_run import PAUSED, CalledTool, ToolRun
+from ._tool_run import CalledTool, ToolRun
 from ._tools import ArgumentsError, as_tools, names_of
 from .errors import CallCancelled, DeadlineExceeded, InvalidRequestError, TermaiHttpError
-from .models import ChatRequest, ChatResponse, ToolCall, as_messages
+from .models import CUT_OFF, PAUSED, ChatRequest, ChatResponse, ToolCall, as_messages
 
 __all__ = ["RunRequest", "ToolLoop"]
 
-# What the dialects call a reply that was cut: by a limit of tokens, or by a filter.
-_CUT = frozenset(
-    {
-        *("content_filter", "length", "max_output_tokens", "max_tokens"),
-        "model_context_window_exceeded",
-    }
-)
+# What ends a reply before it is whole: its limit of tokens, or a filter.
+_CUT = CUT_OFF | {"content_filter"}
 # Types of a ``tool_choice`` that make the model call something; as text, all but these words do.
 _FORCING = frozenset({"any", "custom", "function", "tool"})
 _FREE = frozenset({"auto", "none"})

@@ -7,12 +7,9 @@ from typing import Any
 
 import attrs
 
-from .models import ChatResponse, ToolCall, Usage
+from .models import PAUSED, ChatResponse, ToolCall, Usage
 
-__all__ = ["PAUSED", "CalledTool", "ToolRun"]
-
-PAUSED = "pause_turn"
-"""Claude's word for a turn that goes on where it is sent back."""
+__all__ = ["CalledTool", "ToolRun"]
 
 
 @attrs.frozen(kw_only=True)

@@ -50,13 +50,19 @@ class ClaudeAdapter(Adapter):
         super().__init__(client, account)
 
 
-def chat(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -> ChatResponse:
+def chat(
+    request: ChatRequest | Mapping[str, Any],
+    api_key: str | None = None,
+    *,
+    api_version: str | None = None,
+) -> ChatResponse:
     """Send a chat to Claude on the process-wide client and return its whole reply.
 
     Args:
         request: A ``ChatRequest``, or Claude's own body as a dict.
         api_key: The key; None means ``ANTHROPIC_API_KEY``, then
             ``ANTHROPIC_AUTH_TOKEN``.
+        api_version: Value of ``anthropic-version``; None means ``"2023-06-01"``.
 
     Raises:
         TermaiHttpError: As ``termai_http.chat``.
@@ -64,22 +70,30 @@ def chat(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -
     reply: ChatResponse | BaseException
     try:
         account = Account(provider="claude")
-        reply = send_as(None, account, request, {"api_key": api_key}, send_chat)
+        given = {"api_key": api_key, "api_version": api_version}
+        reply = send_as(None, account, request, given, send_chat)
     except BaseException as torn:
         reply = torn
     del request, api_key
+    given = {}
     if isinstance(reply, BaseException):
         raise hide_locals(reply)
     return reply
 
 
-def stream(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -> Stream:
+def stream(
+    request: ChatRequest | Mapping[str, Any],
+    api_key: str | None = None,
+    *,
+    api_version: str | None = None,
+) -> Stream:
     """Send a chat to Claude on the process-wide client and return its reply as a stream.
 
     Args:
         request: A ``ChatRequest``, or Claude's own body as a dict.
         api_key: The key; None means ``ANTHROPIC_API_KEY``, then
             ``ANTHROPIC_AUTH_TOKEN``.
+        api_version: Value of ``anthropic-version``; None means ``"2023-06-01"``.
 
     Raises:
         TermaiHttpError: As ``termai_http.stream``.
@@ -87,10 +101,12 @@ def stream(request: ChatRequest | Mapping[str, Any], api_key: str | None = None)
     reply: Stream | BaseException
     try:
         account = Account(provider="claude")
-        reply = send_as(None, account, request, {"api_key": api_key}, open_stream)
+        given = {"api_key": api_key, "api_version": api_version}
+        reply = send_as(None, account, request, given, open_stream)
     except BaseException as torn:
         reply = torn
     del request, api_key
+    given = {}
     if isinstance(reply, BaseException):
         raise hide_locals(reply)
     return reply

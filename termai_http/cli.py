@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-# The vendors' words for a reply that ended at its limit.
-_CUT_OFF = {"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"}
 
 _DESCRIPTION = "Blocking calls to the OpenAI and Claude chat APIs over one pooled session."
 _CHAT_EXAMPLES = """\
@@ -192,7 +190,7 @@ def _answer(prompt: str, args: argparse.Namespace) -> None:
         print(_as_json(reply) if args.json else reply.text, flush=True)
     else:
         reply = _shown(stream(prompt, **options))
-    if reply.finish_reason in _CUT_OFF:
+    if reply.cut_off:
         print(
             f"termai-http: the answer was cut off at its token limit ({reply.finish_reason}); "
             "--max-tokens sets another",

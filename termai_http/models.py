@@ -20,6 +20,7 @@ __all__ = [
     "Usage",
     "as_messages",
     "is_item",
+    "own_messages",
 ]
 
 ROLES = ("assistant", "developer", "function", "system", "tool", "user")
@@ -28,6 +29,10 @@ _PARTS = (
     *("document", "file", "image", "image_url", "input_audio", "input_file", "input_image"),
     *("input_text", "text"),
 )
+# What the vendors call the end of a reply at its limit of tokens.
+CUT_OFF = frozenset({"length", "max_output_tokens", "max_tokens", "model_context_window_exceeded"})
+# Claude's word for a turn that goes on where it is sent back.
+PAUSED = "pause_turn"
 REASONING = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 Part: TypeAlias = "str | Image | Document | Mapping[str, Any]"
@@ -51,8 +56,11 @@ class Message:
     cache: bool | str = attrs.field(default=False, kw_only=True)
 
 
-Prompt: TypeAlias = "str | Sequence[Mapping[str, Any] | Message] | Sequence[Part]"
-"""What a call takes: one user turn as text or parts, or ``list of {"role", "content"}``."""
+Prompt: TypeAlias = "str | Image | Document | Sequence[Part | Message]"
+"""What a call takes: one user turn as text or parts, or ``list of {"role", "content"}``.
+
+In one ``Sequence``, since type checkers take a list of texts and images for none of several.
+"""
 
 
 def as_messages(prompt: Prompt) -> list[dict[str, Any]]:
@@ -82,6 +90,14 @@ def as_messages(prompt: Prompt) -> list[dict[str, Any]]:
     if not turns and any(map(_is_part, prompt)):
         return [_as_message({"role": "user", "content": prompt}, 0)]
     return [_as_message(message, index) for index, message in enumerate(prompt)]
+
+
+def own_messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the messages of a vendor's own body, as ``as_messages``; it must have some."""
+    if body.get("messages") is None:
+        other = " It has input: that is api='responses', or respond()." if "input" in body else ""
+        raise InvalidRequestError(f"The body has no messages.{other}")
+    return as_messages(body["messages"])
 
 
 def _is_part(given: object) -> bool:
@@ -179,6 +195,13 @@ def _check_reasoning(instance: Any, attribute: attrs.Attribute[Any], value: Any)
     )
 
 
+def _check_extra(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise InvalidRequestError(f"extra must be a dict, not {type(value).__name__}.")
+    if not all(isinstance(name, str) for name in value):
+        raise InvalidRequestError("extra must be a dict whose keys are text.")
+
+
 def _as_stop(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -219,7 +242,7 @@ class ChatRequest:
         default=None, repr=False, validator=attrs.validators.optional(_check_text)
     )
     max_tokens: int | None = attrs.field(default=None, validator=_check_max_tokens)
-    extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False, validator=_check_extra)
     tools: Sequence[Callable[..., Any] | Mapping[str, Any] | Any] | None = attrs.field(
         default=None, kw_only=True, repr=False
     )
@@ -315,6 +338,11 @@ class ChatResponse:
     texts: tuple[str, ...] = attrs.field(default=(), repr=False)
     parsed: Any = attrs.field(default=None, repr=False)
     refusal: str | None = attrs.field(default=None, repr=False)
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the reply ended at its limit of tokens, and not by itself."""
+        return self.finish_reason in CUT_OFF
 
     def __str__(self) -> str:
         return self.text

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import attrs
 
 from .. import _json
-from .._secrets import Secret
+from .._secrets import Secret, without_lone_surrogates
 from .._sse import ServerEvent
 from ..errors import InvalidRequestError
 from ..models import ChatRequest, ToolCall, Usage
 
-__all__ = ["Decoded", "Dialect", "Piece", "StreamDecoder", "count", "tool_call"]
+__all__ = ["Decoded", "Dialect", "Piece", "StreamDecoder", "count", "made_good", "tool_call"]
 
 Piece: TypeAlias = "tuple[str, Any, Mapping[str, Any]]"
 """A piece of a streamed reply: the type of its ``StreamEvent``, its value, the vendor's own event.
@@ -125,11 +126,27 @@ def count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
+def made_good(value: Any) -> Any:
+    """Return JSON that was read, with U+FFFD for lone surrogates, which no request may have.
+
+    A vendor that cuts text by UTF-16 units sends them. What has none is returned as it is.
+    """
+    if isinstance(value, str):
+        return without_lone_surrogates(value)
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return value
+    good = without_lone_surrogates(text)
+    return value if good == text else json.loads(good)
+
+
 def tool_call(id: Any, name: Any, text: Any) -> ToolCall:
     """Make a tool call of what a vendor sent, its arguments as JSON text or read already."""
+    text = made_good(text)
     if isinstance(text, str):
         try:
-            arguments = _json.loads(text.encode("utf-8", "replace")) if text.strip() else {}
+            arguments = _json.loads(text.encode()) if text.strip() else {}
         except ValueError:
             arguments = None
     else:
@@ -146,5 +163,5 @@ def _as_text(arguments: Mapping[str, Any]) -> str:
     try:
         return _json.dumps(arguments).decode()
     except InvalidRequestError:
-        # Half a surrogate pair, as a vendor that cuts text by UTF-16 units may send it.
+        # Nested too deeply to be sent again.
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ _CHOICES = {"any": "any", "auto": "auto", "none": "none", "required": "any"}
 # platform.claude.com/docs/en/build-with-claude/structured-outputs, "Schema complexity limits":
 # strict tools, optional parameters, and parameters of several types, over all strict schemas.
 _STRICT_ROOM = (20, 24, 16)
+# What its error says of a tool's property keys.
+_PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _Cost = tuple[int, int, int]
 
 
@@ -98,6 +101,7 @@ def _tools(tools: Iterable[Any], output: Mapping[str, Any] | None) -> list[Any]:
                 room = _left(room, (1, *_cost(tool.get("input_schema"))))
             made.append(tool)
             continue
+        _check_properties(spec)
         described = {"description": spec.description} if spec.description else {}
         told: dict[str, Any] = {
             "name": spec.name,
@@ -111,11 +115,22 @@ def _tools(tools: Iterable[Any], output: Mapping[str, Any] | None) -> list[Any]:
     return made
 
 
+def _check_properties(spec: ToolSpec) -> None:
+    properties = spec.parameters.get("properties")
+    for name in properties if isinstance(properties, Mapping) else ():
+        if not _PROPERTY.fullmatch(name):
+            raise InvalidRequestError(
+                f"The tool {spec.name!r} has a parameter {name!r}; Claude takes names of at most "
+                "64 ASCII letters, digits, dots, hyphens and underscores."
+            )
+
+
 def _spec_of(tool: Any) -> ToolSpec | None:
     """Return a tool as a spec, one in OpenAI's form too; None for Claude's own."""
     if isinstance(tool, ToolSpec):
         return tool
-    function = tool.get("function") if tool.get("type") == "function" else None
+    # The responses API says flatly what chat completions say within "function".
+    function = tool.get("function", tool) if tool.get("type") == "function" else None
     if not isinstance(function, Mapping):
         return None
     return ToolSpec(

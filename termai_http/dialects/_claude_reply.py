@@ -7,7 +7,7 @@ from typing import Any
 
 from .._secrets import without_lone_surrogates
 from ..models import ToolCall, Usage
-from ._base import count, tool_call
+from ._base import count, made_good, tool_call
 from ._neutral import made_id
 
 __all__ = [
@@ -68,26 +68,25 @@ def read_turn(content: list[Any]) -> tuple[Mapping[str, Any], ...]:
         return ({"role": "assistant", "content": text},) if text else ()
     blocks: list[dict[str, Any]] = []
     for block in content:
-        if isinstance(block, dict) and isinstance(block.get("type"), str):
-            good = _made_good(block, len(_of(blocks, "tool_use")))
-            # Empty text may come, and is refused when it comes back.
-            if not _is_plain(block) or good["text"]:
-                changed = any(block.get(name) != value for name, value in good.items())
-                blocks.append({**block, **good} if changed else block)
+        if not isinstance(block, dict) or not isinstance(block.get("type"), str):
+            continue
+        # Empty text may come, and is refused when it comes back.
+        if not _is_plain(block) or read_text([block]):
+            blocks.append(_again(made_good(block), len(_of(blocks, "tool_use"))))
     return ({"role": "assistant", "content": blocks},) if blocks else ()
 
 
-def _made_good(block: Mapping[str, Any], at: int) -> dict[str, Any]:
-    """Return the fields of a block as the API takes them, where servers may write others."""
-    if block["type"] == "text":
-        return {"text": _joined([block], "text")}
+def _again(block: dict[str, Any], at: int) -> dict[str, Any]:
+    """Return a block as a request takes it, where it came in some other form."""
     if block["type"] != "tool_use":
-        return {}
+        return block
     given = block.get("input")
-    if not isinstance(given, dict):
-        # Cut short, an input is text, and the API takes objects only.
-        given = {"arguments": given} if given else {}
-    return {"id": _id_of(block, at), "input": given}
+    if isinstance(given, dict) and _id_of(block, at) == block.get("id"):
+        return block
+    # The API takes objects only, and an input that was cut short is text.
+    read = tool_call("", "", given or {}).arguments
+    again = {"arguments": given} if read is None else read
+    return {**block, "id": _id_of(block, at), "input": again}
 
 
 def _is_plain(block: Any) -> bool:

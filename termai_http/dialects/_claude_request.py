@@ -9,7 +9,16 @@ from typing import Any
 from .. import _json
 from .._content import Document, Image
 from ..errors import InvalidRequestError
-from ._neutral import is_text, kind_of, neutral_items, neutral_part, refuse_part
+from ._neutral import (
+    THOUGHTS,
+    call_of,
+    is_text,
+    kind_of,
+    neutral_items,
+    neutral_part,
+    refuse_old_forms,
+    refuse_part,
+)
 
 __all__ = ["encode_messages", "encode_system"]
 
@@ -18,19 +27,11 @@ _SPEAKERS = ("assistant", "system", "user")
 _FOREIGN = frozenset(
     {"file", "image_url", "input_file", "input_image", "input_text", "output_text", "refusal"}
 )
-_OURS = frozenset({"cache", "is_error"})
+# Ours, and the name that OpenAI's messages may have.
+_NOT_CLAUDES = frozenset({"cache", "is_error", "name"})
 # What OpenAI's replies have beside their text, and this API refuses to read.
 _OF_REPLIES = frozenset(
-    {
-        "annotations",
-        "audio",
-        "function_call",
-        "reasoning",
-        "reasoning_content",
-        "reasoning_details",
-        "refusal",
-        "tool_calls",
-    }
+    {"annotations", "audio", "function_call", "phase", "refusal", "tool_calls", *THOUGHTS}
 )
 # The API answers 400 to a cache mark on them: "Extra inputs are not permitted".
 _UNMARKED = ("redacted_thinking", "thinking")
@@ -93,28 +94,25 @@ def encode_system(
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         made = _blocks(message["content"], where)
-        for at, block in enumerate(made):
-            if block["type"] != "text":
-                raise InvalidRequestError(
-                    f"{where}.content[{at}] is no text, and Claude's system prompt takes nothing "
-                    "else: put it into a turn of the user."
-                )
+        _check_text_only(made, where)
         blocks += _marked(made, message.get("cache"), where)
     return blocks
 
 
+def _check_text_only(blocks: Sequence[Mapping[str, Any]], where: str) -> None:
+    for at, block in enumerate(blocks):
+        if block["type"] != "text":
+            raise InvalidRequestError(
+                f"{where}.content[{at}] is no text, and Claude's system prompt takes nothing "
+                "else: put it into a turn of the user."
+            )
+
+
 def _turn(message: Mapping[str, Any], where: str) -> dict[str, Any] | None:
     role, content = message["role"], message.get("content")
-    if role == "function":
-        raise InvalidRequestError(
-            f'{where}.role "function" is OpenAI\'s old one; use "tool" with a tool_call_id.'
-        )
-    if message.get("function_call"):
-        raise InvalidRequestError(
-            f"{where}.function_call is OpenAI's old form; use tool_calls, each with its id."
-        )
+    refuse_old_forms(message, where)
     # Of an OpenAI reply the words and tool calls go on; Claude refuses keys that it does not know.
-    dropped = _OURS | _OF_REPLIES if role == "assistant" else _OURS
+    dropped = _NOT_CLAUDES | _OF_REPLIES if role == "assistant" else _NOT_CLAUDES
     turn = {name: value for name, value in message.items() if name not in dropped}
     if role == "developer":
         turn["role"] = "system"
@@ -126,6 +124,8 @@ def _turn(message: Mapping[str, Any], where: str) -> dict[str, Any] | None:
             return turn
         content = None
     blocks = _blocks(content, where)
+    if turn["role"] == "system":
+        _check_text_only(blocks, where)
     blocks += [_tool_use(call, f"{where}.tool_calls[{at}]") for at, call in enumerate(calls)]
     if not blocks and isinstance(refusal := message.get("refusal"), str) and refusal:
         blocks = [{"type": "text", "text": refusal}]
@@ -182,14 +182,14 @@ def _source(part: Image | Document, where: str) -> dict[str, str]:
     media_type, data = source.media_type, source.url
     if data is None:
         return {"type": "base64", "media_type": str(media_type), "data": source.base64}
-    if data[:5].lower() != "data:":
+    if data[:8].lower().startswith(("http://", "https://")):
         return {"type": "url", "url": data}
     head = _BASE64_URL.match(data)
     media_type = head[1].lower() if head is not None else None
     if head is None or (media_type == _PDF) is isinstance(part, Image):
         raise InvalidRequestError(
-            f"{where} is a data: URL of {media_type or 'no known type'}; Claude takes images and "
-            "PDFs, as base64."
+            f"{where} is data of {media_type or 'no known type'}; Claude takes images and PDFs, "
+            "at an https: URL or as base64."
         )
     return {"type": "base64", "media_type": str(media_type), "data": data[head.end() :]}
 
@@ -211,10 +211,7 @@ def _result(message: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _tool_use(call: Any, where: str) -> dict[str, Any]:
-    kind = "custom" if isinstance(call, Mapping) and "custom" in call else "function"
-    inner = call.get(kind) if isinstance(call, Mapping) else None
-    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-        raise InvalidRequestError(f'{where} has no "function" with a "name".')
+    kind, inner = call_of(call, where)
     if kind == "custom":
         given: Mapping[str, Any] = {"input": inner.get("input") or ""}
     else:

@@ -38,6 +38,8 @@ _ELSEWHERE = {
     "frequency_penalty": _NONE,
     "function_call": "Use tool_choice=.",
     "functions": "Use tools=.",
+    "input": "The prompt is the first argument.",
+    "instructions": "Use system=.",
     "logit_bias": _NONE,
     "logprobs": _NONE,
     "max_completion_tokens": "Use max_tokens=.",
@@ -45,27 +47,32 @@ _ELSEWHERE = {
     "n": "Claude writes one reply a call; call it several times, for example by chat_many().",
     "parallel_tool_calls": 'Use tool_choice={"type": "auto", "disable_parallel_tool_use": True}.',
     "presence_penalty": _NONE,
+    "previous_response_id": "Claude keeps no replies; send all the messages, as Conversation does.",
     "prompt_cache_key": "Mark a message with cache=True.",
     "reasoning_effort": "Use reasoning=.",
     "response_format": "Use output=.",
     "seed": _NONE,
     "stream_options": "Claude's streams always tell the usage.",
     "top_logprobs": _NONE,
+    "verbosity": _NONE,
     "user": 'Use metadata={"user_id": ...}.',
 }
 
 
-def check_names(extra: Mapping[str, Any]) -> None:
-    """Refuse parameters that only OpenAI has; any other that is not known passes.
+def check_names(extra: dict[str, Any]) -> None:
+    """Refuse parameters that only OpenAI has, or leave them out where they are None.
+
+    Any other that is not known passes.
 
     Raises:
         InvalidRequestError: The message says what to use.
     """
     for name in sorted(extra.keys() & _ELSEWHERE.keys()):
-        raise InvalidRequestError(
-            f"{name}= is OpenAI's; Claude refuses it. {_ELSEWHERE[name]} "
-            "(extra_body={...} sends it all the same.)"
-        )
+        if extra.pop(name) is not None:
+            raise InvalidRequestError(
+                f"{name}= is OpenAI's; Claude refuses it. {_ELSEWHERE[name]} "
+                "(extra_body={...} sends it all the same.)"
+            )
 
 
 def check_attachments(messages: Iterable[Mapping[str, Any]]) -> None:
@@ -134,8 +141,7 @@ def check_cache_marks(body: Mapping[str, Any]) -> None:
     Raises:
         InvalidRequestError: The message says how many there are, or which come too late.
     """
-    found = [part["cache_control"] for part in _parts(body) if "cache_control" in part]
-    marks = [mark for mark in found if isinstance(mark, Mapping)]
+    marks = _marks(body)
     if len(marks) > _MOST_MARKS:
         raise InvalidRequestError(
             f"The request has {len(marks)} cache marks; Claude takes at most {_MOST_MARKS}. "
@@ -147,6 +153,22 @@ def check_cache_marks(body: Mapping[str, Any]) -> None:
             'A cache mark of "1h" comes after one of "5m", in the order of tools, system, '
             "messages; Claude takes them the other way round only."
         )
+
+
+def _marks(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = [part["cache_control"] for part in _parts(body) if "cache_control" in part]
+    marks = [mark for mark in found if isinstance(mark, Mapping)]
+    automatic = body.get("cache_control")
+    # "The automatic cache breakpoint uses one of the 4": on the last block, unless it has it.
+    if isinstance(automatic, Mapping) and automatic != _last_mark(body):
+        marks.append(automatic)
+    return marks
+
+
+def _last_mark(body: Mapping[str, Any]) -> Any:
+    last = _mappings(body.get("messages"))[-1:]
+    blocks = _mappings(last[0].get("content")) if last else ()
+    return blocks[-1].get("cache_control") if blocks else None
 
 
 def _parts(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

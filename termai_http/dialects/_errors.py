@@ -100,10 +100,7 @@ def decode_object(
         payload = _json.loads(body)
     except ValueError as error:
         cut = isinstance(error, _json.CutShort)
-    # A response of OpenAI's that failed is an object of its own, which its dialect reads.
-    if isinstance(payload, dict) and (
-        not payload.get("error") or payload.get("object") == "response"
-    ):
+    if isinstance(payload, dict) and (not payload.get("error") or _is_response(payload)):
         return payload
     request = request_texts()
     message, code = _error_words(payload) if isinstance(payload, dict) else (None, None)
@@ -122,6 +119,12 @@ def decode_object(
     raise errors.InvalidResponseError(
         f"The reply is no JSON object ({kind}): {excerpt}", body=excerpt
     )
+
+
+def _is_response(payload: Mapping[str, Any]) -> bool:
+    """Tell whether an object with an error is a response of OpenAI's, which its dialect reads."""
+    named = payload.get("object") == "response"
+    return named or (isinstance(payload.get("status"), str) and "output" in payload)
 
 
 def event_object(event: ServerEvent) -> dict[str, Any] | None:

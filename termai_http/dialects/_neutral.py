@@ -16,15 +16,23 @@ from ..errors import InvalidRequestError
 from ..models import is_item
 
 __all__ = [
+    "CLAUDES",
+    "THOUGHTS",
+    "call_of",
     "is_text",
     "kind_of",
     "made_id",
     "neutral_blocks",
     "neutral_items",
     "neutral_part",
+    "refuse_old_forms",
     "refuse_part",
 ]
 
+# Parts of Claude's, which no API of OpenAI's has a form for.
+CLAUDES = frozenset({"container_upload", "search_result", "tool_reference"})
+# What models of compatible servers thought, and go on from between their tool calls.
+THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details")
 # What the model did beside talking, which only OpenAI can read again.
 _DROPPED_ITEMS = frozenset(
     {
@@ -40,6 +48,10 @@ _DROPPED_ITEMS = frozenset(
         "tool_search_output",
         "web_search_call",
     }
+)
+_OF_CLAUDES_TURNS = (
+    *("container_upload", "mcp_tool_use", "redacted_thinking", "server_tool_use"),
+    "tool_use",
 )
 _DETAILS = ("auto", "low", "high", "original")
 # How the base64 of "%PDF-" begins.
@@ -80,14 +92,27 @@ def neutral_items(
             turn = message
         if turn is None:
             continue
-        last = turns[-1][1] if turns else {}
-        if item and "tool_calls" in turn and last.get("role") == "assistant":
-            # An assistant's words and calls are several items, and one message.
-            calls = [*(last.get("tool_calls") or ()), *turn["tool_calls"]]
-            turns[-1] = (turns[-1][0], {**last, "tool_calls": calls})
-        else:
+        joined = _joined(turns[-1][1], turn) if turns and turn is not message else None
+        if joined is None:
             turns.append((index, turn))
+        else:
+            turns[-1] = (turns[-1][0], joined)
     return turns
+
+
+def _joined(last: Mapping[str, Any], turn: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Join what an item says to the turn before it, where both are one message of an assistant's.
+
+    Its words and calls are several items; and between a call and its result nothing may stand.
+    """
+    if last.get("role") != "assistant" or turn["role"] != "assistant":
+        return None
+    if "tool_calls" in turn:
+        return {**last, "tool_calls": [*(last.get("tool_calls") or ()), *turn["tool_calls"]]}
+    said, more = last.get("content"), turn.get("content")
+    if last.get("tool_calls") and isinstance(said or "", str) and isinstance(more, str):
+        return {**last, "content": (said or "") + more}
+    return None
 
 
 def _message(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,6 +159,35 @@ def _call_id(item: Mapping[str, Any], where: str) -> str:
     return call_id
 
 
+def refuse_old_forms(turn: Mapping[str, Any], where: str) -> None:
+    """Refuse what chat completions had before tools, whose calls have no ids.
+
+    Raises:
+        InvalidRequestError: The message says what to use.
+    """
+    if turn["role"] == "function":
+        raise InvalidRequestError(
+            f'{where}.role "function" is OpenAI\'s old one; use "tool" with a tool_call_id.'
+        )
+    if turn.get("function_call"):
+        raise InvalidRequestError(
+            f"{where}.function_call is OpenAI's old form; use tool_calls, each with its id."
+        )
+
+
+def call_of(call: Any, where: str) -> tuple[str, Mapping[str, Any]]:
+    """Return what a neutral tool call calls: ``"function"`` or ``"custom"``, and its fields.
+
+    Raises:
+        InvalidRequestError: It names nothing.
+    """
+    kind = "custom" if isinstance(call, Mapping) and "custom" in call else "function"
+    inner = call.get(kind) if isinstance(call, Mapping) else None
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
+        raise InvalidRequestError(f'{where} has no "function" with a "name".')
+    return kind, inner
+
+
 def neutral_blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
     """Turn a message of Claude's into the turns that it stands for; any other is returned as is.
 
@@ -156,8 +210,7 @@ def _is_claudes(block: Mapping[str, Any]) -> bool:
     if kind == "thinking":
         # Other servers have parts of that name, too, which hold parts.
         return isinstance(block.get("thinking"), str)
-    known = ("redacted_thinking", "server_tool_use", "tool_use")
-    return kind in known or kind.endswith("_tool_result")
+    return kind in _OF_CLAUDES_TURNS or kind.endswith("_tool_result")
 
 
 def _assistant(blocks: list[Mapping[str, Any]]) -> list[dict[str, Any]]:

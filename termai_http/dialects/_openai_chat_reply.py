@@ -7,8 +7,8 @@ from typing import Any
 
 from .._secrets import without_lone_surrogates
 from ..models import ToolCall, Usage
-from ._base import count, tool_call
-from ._neutral import made_id
+from ._base import count, made_good, tool_call
+from ._neutral import THOUGHTS, made_id
 
 __all__ = [
     "read_text",
@@ -18,9 +18,6 @@ __all__ = [
     "read_turn",
     "read_usage",
 ]
-
-# What models of compatible servers thought, and go on from between their tool calls.
-_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details")
 
 
 def read_text(message: Mapping[str, Any]) -> str:
@@ -35,24 +32,24 @@ def read_text(message: Mapping[str, Any]) -> str:
 def _joined(parts: Any, name: str) -> str:
     if not isinstance(parts, list):
         return ""
-    found = (part.get(name) for part in parts if isinstance(part, Mapping))
+    found = (part.get(name) for part in parts if isinstance(part, dict))
     return without_lone_surrogates("".join([text for text in found if isinstance(text, str)]))
 
 
 def read_texts(choices: list[Any]) -> tuple[str, ...]:
     """Read the text of every choice, in their order."""
-    messages = [choice.get("message") for choice in choices if isinstance(choice, Mapping)]
-    return tuple(read_text(message) if isinstance(message, Mapping) else "" for message in messages)
+    messages = [choice.get("message") for choice in choices if isinstance(choice, dict)]
+    return tuple(read_text(message) if isinstance(message, dict) else "" for message in messages)
 
 
 def read_thinking(message: Mapping[str, Any]) -> str:
     """Read the reasoning, which compatible servers send in their own ways; OpenAI sends none."""
-    for name in _THOUGHTS[:2]:
+    for name in THOUGHTS[:2]:
         if isinstance(value := message.get(name), str) and value:
             return without_lone_surrogates(value)
     content = message.get("content")
     parts = content if isinstance(content, list) else []
-    thoughts = [part.get("thinking") for part in parts if isinstance(part, Mapping)]
+    thoughts = [part.get("thinking") for part in parts if isinstance(part, dict)]
     return "".join(
         without_lone_surrogates(thought) if isinstance(thought, str) else _joined(thought, "text")
         for thought in thoughts
@@ -70,16 +67,14 @@ def read_tool_calls(calls: Any) -> tuple[ToolCall, ...]:
 def _paired(calls: Any) -> list[tuple[Mapping[str, Any], str, ToolCall]]:
     """Return each call as it came, its kind, and what it says."""
     found: list[tuple[Mapping[str, Any], str, ToolCall]] = []
-    for call in calls if isinstance(calls, list) else ():
-        if not isinstance(call, Mapping):
+    for call in made_good(calls) if isinstance(calls, list) else ():
+        if not isinstance(call, dict):
             continue
-        kind = "custom" if isinstance(call.get("custom"), Mapping) else "function"
+        kind = "custom" if isinstance(call.get("custom"), dict) else "function"
         inner = call.get(kind)
-        if not isinstance(inner, Mapping):
+        if not isinstance(inner, dict):
             continue
-        said = inner.get("input" if kind == "custom" else "arguments")
-        if said is None or isinstance(said, str):
-            said = without_lone_surrogates(said or "")
+        said = inner.get("input" if kind == "custom" else "arguments") or ""
         given = call.get("id")
         id = given if isinstance(given, str) and given else made_id(len(found), inner)
         found.append((call, kind, tool_call(id, inner.get("name"), said)))
@@ -91,18 +86,14 @@ def read_turn(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     text = read_text(message)
     calls = [_again(*paired) for paired in _paired(message.get("tool_calls"))]
     if calls:
-        thoughts = {name: message[name] for name in _THOUGHTS if message.get(name)}
-        kept = {
-            name: without_lone_surrogates(thought) if isinstance(thought, str) else thought
-            for name, thought in thoughts.items()
-        }
+        kept = {name: made_good(message[name]) for name in THOUGHTS if message.get(name)}
         return ({"role": "assistant", "content": text or None, **kept, "tool_calls": calls},)
     if text:
         return ({"role": "assistant", "content": text},)
     if isinstance(refusal := message.get("refusal"), str) and refusal:
         return ({"role": "assistant", "content": None, "refusal": refusal},)
     audio = message.get("audio")
-    if isinstance(audio, Mapping) and audio.get("id"):
+    if isinstance(audio, dict) and audio.get("id"):
         return ({"role": "assistant", "content": None, "audio": {"id": audio["id"]}},)
     return ()
 

@@ -11,6 +11,8 @@ from .._specs import OutputSpec, ToolSpec
 from ..errors import InvalidRequestError
 from ..models import ChatRequest
 from ._neutral import (
+    CLAUDES,
+    THOUGHTS,
     is_text,
     kind_of,
     neutral_blocks,
@@ -26,20 +28,30 @@ _SPEAKERS = ("assistant", "developer", "system", "user")
 # Keys of a message that are ours.
 _OURS = frozenset({"cache", "is_error"})
 _FOREIGN = frozenset({"document", "input_file", "input_image", "input_text", "output_text"})
-# Claude's, which nothing here says.
-_CLAUDES = frozenset({"container_upload", "search_result", "tool_reference"})
 # developers.openai.com/api/docs/guides/images-vision, "Image input requirements", November 2026.
 _MOST_IMAGES = 1500
 # "Up to 4 sequences": API reference, chat completions, ``stop``.
 _MOST_STOPS = 4
 _CHOICES = ("auto", "none", "required")
-_OPTIONS = {"reasoning_effort": "reasoning", "response_format": "output"}
+_LIMITS = ("max_completion_tokens", "max_tokens")
+_OPTIONS = {
+    "max_completion_tokens": "max_tokens",
+    "reasoning_effort": "reasoning",
+    "response_format": "output",
+}
+_RESPONSES = 'It is one of the responses API: use api="responses".'
 # Parameters that OpenAI refuses and people bring along, with what says the same to it.
 _ELSEWHERE = {
+    **dict.fromkeys(
+        ("background", "conversation", "include", "previous_response_id", "truncation"), _RESPONSES
+    ),
     "cache_control": "OpenAI caches by itself; prompt_cache_key= helps it.",
+    "input": "The prompt is the first argument.",
+    "instructions": "Use system=.",
     "max_output_tokens": "Use max_tokens=.",
     "output_config": "Use output= for the form of the reply, reasoning= for the effort.",
     "stop_sequences": "Use stop=.",
+    "text": "Use output= for the form of the reply, verbosity= for its length.",
     "thinking": "Use reasoning=.",
     "top_k": "OpenAI has none; leave it out.",
 }
@@ -82,13 +94,26 @@ def _is_plain(turn: Mapping[str, Any]) -> bool:
 
 
 def _turn(turn: Mapping[str, Any], where: str, known: bool) -> dict[str, Any]:
-    made = {name: value for name, value in turn.items() if name not in _OURS}
+    # OpenAI refuses keys that it does not know; the server that thought wants its thoughts back.
+    dropped = _OURS.union(THOUGHTS) if known else _OURS
+    made = {name: value for name, value in turn.items() if name not in dropped}
     content = turn.get("content")
     if isinstance(content, (list, tuple)):
-        made["content"] = _parts(content, where, known)
+        made["content"] = parts = _parts(content, where, known)
+        if known and turn["role"] not in ("tool", "user"):
+            _check_text_only(parts, turn["role"], where)
     if isinstance(turn.get("tool_calls"), (list, tuple)):
         made["tool_calls"] = [_tool_call(call) for call in turn["tool_calls"]]
     return made
+
+
+def _check_text_only(parts: Iterable[Mapping[str, Any]], role: str, where: str) -> None:
+    for at, part in enumerate(parts):
+        if part["type"] in ("file", "image_url"):
+            raise InvalidRequestError(
+                f"{where}.content[{at}] is no text, and {_VENDOR} takes nothing else in a turn of "
+                f"{role!r}: put it into a turn of the user."
+            )
 
 
 def _parts(content: Iterable[Any], where: str, known: bool) -> list[dict[str, Any]]:
@@ -104,7 +129,7 @@ def _part(part: Any, where: str, known: bool) -> Any:
             return _text_part(part, known)
         # A part of that name without a source is some other server's.
         claudes = kind == "image" and isinstance(part.get("source"), Mapping)
-        if kind in _CLAUDES:
+        if kind in CLAUDES:
             refuse_part(part, where, _VENDOR)
         if kind not in _FOREIGN and not claudes:
             return part
@@ -201,11 +226,7 @@ def encode_options(request: ChatRequest, *, known: bool) -> dict[str, Any]:
         return {}
     fields: dict[str, Any] = {}
     if known:
-        for name in sorted(extra.keys() & _ELSEWHERE.keys()):
-            raise InvalidRequestError(
-                f"{name}= is no parameter of {_VENDOR}. {_ELSEWHERE[name]} "
-                "(extra_body={...} sends it all the same.)"
-            )
+        _check_names(extra)
     if request.stop is not None:
         if known and len(request.stop) > _MOST_STOPS:
             raise InvalidRequestError(
@@ -225,13 +246,29 @@ def encode_options(request: ChatRequest, *, known: bool) -> dict[str, Any]:
                 "a word, or use api='responses'."
             )
         fields["reasoning"] = dict(request.reasoning)
-    for name in fields.keys() & extra.keys():
-        raise InvalidRequestError(
-            f"{_OPTIONS.get(name, name)}= and the parameter {name} are both given; drop one."
-        )
+    limits = () if request.max_tokens is None else _LIMITS
+    _check_once((*fields, *limits), extra)
     if isinstance(extra.get("tool_choice"), str):
         extra["tool_choice"] = _tool_choice(extra["tool_choice"], fields.get("tools") or (), known)
     return {**fields, **extra}
+
+
+def _check_names(extra: dict[str, Any]) -> None:
+    """Refuse parameters that only other APIs have, or leave them out where they are None."""
+    for name in sorted(extra.keys() & _ELSEWHERE.keys()):
+        if extra.pop(name) is not None:
+            raise InvalidRequestError(
+                f"{name}= is no parameter of {_VENDOR}. {_ELSEWHERE[name]} "
+                "(extra_body={...} sends it all the same.)"
+            )
+
+
+def _check_once(given: Iterable[str], extra: Mapping[str, Any]) -> None:
+    for name in given:
+        if name in extra:
+            raise InvalidRequestError(
+                f"{_OPTIONS.get(name, name)}= and the parameter {name} are both given; drop one."
+            )
 
 
 def _tool(tool: Any) -> Any:
@@ -243,9 +280,15 @@ def _tool(tool: Any) -> Any:
         if tool.strict:
             function["strict"] = True
         return {"type": "function", "function": function}
-    if isinstance(tool, Mapping) and "input_schema" in tool and "function" not in tool:
+    if not isinstance(tool, Mapping) or "function" in tool:
+        return tool
+    if "input_schema" in tool:
         function = {name: tool[name] for name in ("name", "description", "strict") if name in tool}
         function["parameters"] = tool["input_schema"]
+        return {"type": "function", "function": function}
+    if tool.get("type") == "function":
+        # As the responses API has it.
+        function = {name: value for name, value in tool.items() if name != "type"}
         return {"type": "function", "function": function}
     return tool
 

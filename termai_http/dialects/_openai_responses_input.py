@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from .. import _json
 from .._content import Document, Image
 from ..errors import InvalidRequestError
-from ._neutral import kind_of, neutral_blocks, neutral_part, refuse_part
+from ..models import Message
+from ._neutral import (
+    CLAUDES,
+    call_of,
+    kind_of,
+    neutral_blocks,
+    neutral_part,
+    refuse_old_forms,
+    refuse_part,
+)
 from ._openai_responses_kinds import without_stored
 
-__all__ = ["encode_input"]
+__all__ = ["encode_input", "has_ours"]
 
 _VENDOR = "OpenAI's responses API"
 _INPUT_ROLES = ("developer", "system", "user")
 _WORDS = frozenset({"output_text", "refusal", "text"})
-# Claude's, which nothing here says.
-_CLAUDES = frozenset({"container_upload", "search_result", "tool_reference"})
 _FOREIGN = frozenset({"document", "image", "image_url"})
 
 
@@ -43,6 +50,14 @@ def encode_input(messages: list[dict[str, Any]], *, stored: bool) -> str | list[
     return items
 
 
+def has_ours(items: Iterable[Any]) -> bool:
+    """Tell whether there is something in an input that is not the vendor's own JSON."""
+    ours = (Document, Image, Message)
+    contents = (item.get("content") for item in items if isinstance(item, Mapping))
+    parts = (part for parts in contents if isinstance(parts, (list, tuple)) for part in parts)
+    return any(isinstance(one, ours) for one in (*items, *parts))
+
+
 class _Writer:
     """Writes items, and knows which of the calls before were of custom tools."""
 
@@ -56,14 +71,11 @@ class _Writer:
             self._add_item(message, where)
             return
         for turn in neutral_blocks(message):
+            refuse_old_forms(turn, where)
             if turn["role"] == "assistant":
                 self._add_answer(turn, where)
             elif turn["role"] == "tool":
                 self._add_result(turn, where)
-            elif turn["role"] == "function":
-                raise InvalidRequestError(
-                    f'{where}.role "function" is OpenAI\'s old one; use "tool" with a tool_call_id.'
-                )
             else:
                 content = _content(turn["content"], where)
                 self.items.append({"role": turn["role"], "content": content})
@@ -88,23 +100,26 @@ class _Writer:
         self.items.append({"type": kind, "call_id": call_id, "output": output})
 
     def _add_answer(self, turn: Mapping[str, Any], where: str) -> None:
-        content = turn.get("content") or turn.get("refusal") or ()
+        calls = turn.get("tool_calls") or ()
+        if not isinstance(calls, (list, tuple)):
+            raise InvalidRequestError(f"{where}.tool_calls must be a list.")
+        refusal = turn.get("refusal")
+        content = turn.get("content") or (refusal if isinstance(refusal, str) else "")
+        if not (content or calls) and turn.get("audio"):
+            raise InvalidRequestError(f"{where} holds nothing that {_VENDOR} takes.")
         if not isinstance(content, str):
             parts = enumerate(content)
             content = "".join([_words(part, f"{where}.content[{at}]") for at, part in parts])
         if content:
             phase = {"phase": turn["phase"]} if turn.get("phase") else {}
             self.items.append({"role": "assistant", "content": content, **phase})
-        for at, call in enumerate(turn.get("tool_calls") or ()):
+        for at, call in enumerate(calls):
             self._add_call(call, f"{where}.tool_calls[{at}]")
 
     def _add_call(self, call: Any, where: str) -> None:
-        custom = isinstance(call, Mapping) and "custom" in call
-        inner = call.get("custom" if custom else "function") if isinstance(call, Mapping) else None
-        if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-            raise InvalidRequestError(f'{where} has no "function" with a "name".')
+        kind, inner = call_of(call, where)
         named = {"call_id": call.get("id"), "name": inner["name"]}
-        if custom:
+        if kind == "custom":
             self._custom.append(call.get("id"))
             told = {"input": inner.get("input") or ""}
             self.items.append({"type": "custom_tool_call", **named, **told})
@@ -139,7 +154,7 @@ def _part(part: Any, where: str) -> Mapping[str, Any]:
             part = _words(part, where)
         elif kind == "file" and isinstance(part.get("file"), Mapping):
             return {"type": "input_file", **part["file"]}
-        elif kind in _CLAUDES:
+        elif kind in CLAUDES:
             refuse_part(part, where, _VENDOR)
         elif kind in _FOREIGN:
             part = neutral_part(part, where, _VENDOR)

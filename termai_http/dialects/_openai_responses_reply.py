@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from .. import _json
 from .._secrets import without_lone_surrogates
-from ..errors import APIStatusError, InvalidRequestError, InvalidResponseError
+from ..errors import APIStatusError, InvalidResponseError
 from ..models import ToolCall, Usage
-from ._base import Decoded, count, tool_call
+from ._base import Decoded, count, made_good, tool_call
 from ._errors import payload_error
+from ._neutral import made_id
 from ._openai_responses_kinds import CALLS, is_answer, without_stored
 
 __all__ = [
@@ -143,17 +143,17 @@ def read_thinking(output: Iterable[Any]) -> str:
 def read_tool_calls(output: Iterable[Any]) -> tuple[ToolCall, ...]:
     """Read the tool calls that the caller has to answer, not those of the server's own tools."""
     return tuple(
-        tool_call(item.get("call_id"), item.get("name"), _written(item.get(CALLS[item["type"]])))
+        tool_call(_call_id(item), item.get("name"), item.get(CALLS[item["type"]]) or "")
         for item in _items(output, *CALLS)
     )
 
 
-def _written(arguments: Any) -> Any:
-    """Return arguments as text; some compatible servers send them as the object that they are."""
-    try:
-        return _json.dumps(arguments).decode() if isinstance(arguments, dict) else arguments
-    except InvalidRequestError:
-        return None
+def _call_id(item: Mapping[str, Any]) -> str:
+    """Return the id of a call; one without gets one that is the same each time it is read."""
+    for given in (item.get("call_id"), item.get("id")):
+        if isinstance(given, str) and given:
+            return given
+    return made_id(0, item.get("name"), item.get(CALLS[item["type"]]) or "")
 
 
 def read_usage(usage: Any) -> Usage:
@@ -184,13 +184,14 @@ def _read_turn(output: list[Any], text: str, *, stored: bool) -> tuple[Mapping[s
     """Return the reply as messages of a next request: its items, where they are more than text."""
     if all(map(_is_plain, output)):
         return ({"role": "assistant", "content": text},) if text else ()
-    turn = [item for item in output if isinstance(item, dict)]
+    items = [item for item in output if isinstance(item, dict)]
+    turn = [made_good(item) for item in items if isinstance(item.get("type"), str)]
     if not stored:
         turn = without_stored(turn)
     # Reasoning that ran out of tokens before anything came of it cannot be sent back.
     while turn and turn[-1].get("type") == "reasoning":
         turn.pop()
-    return tuple(_without_nulls(item) for item in turn)
+    return tuple(_again(item) for item in turn)
 
 
 def _is_plain(item: Any) -> bool:
@@ -204,8 +205,18 @@ def _is_plain(item: Any) -> bool:
     )
 
 
-def _without_nulls(item: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Leave out what some servers send as null and refuse when it comes back."""
-    if item.get("type") not in ("message", "reasoning", *CALLS) or None not in item.values():
+def _again(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an item as a request takes it, where it came in some other form.
+
+    Some compatible servers send as null what they refuse as null, arguments as an object or as
+    null, and calls without an id.
+    """
+    if item["type"] not in ("message", "reasoning", *CALLS):
+        return item
+    if item["type"] in CALLS:
+        item = {**item, "call_id": _call_id(item)}
+    if item["type"] == "function_call" and not isinstance(item.get("arguments"), str):
+        item = {**item, "arguments": tool_call("", "", item.get("arguments") or {}).text}
+    if None not in item.values():
         return item
     return {name: value for name, value in item.items() if value is not None}

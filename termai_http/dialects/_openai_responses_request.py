@@ -13,20 +13,30 @@ from ._openai_responses_input import encode_input
 __all__ = ["encode_request"]
 
 _RENAMED = {
+    "cache_control": "prompt_cache_key=",
     "function_call": "tool_choice=",
     "functions": "tools=",
     "input": "the prompt as the first argument",
     "logprobs": 'include=["message.output_text.logprobs"] and top_logprobs=',
     "max_completion_tokens": "max_tokens=",
+    "output_config": "output= and reasoning=",
     "reasoning_effort": "reasoning=",
     "response_format": 'output=, or text={"format": {...}}',
+    "thinking": "reasoning=",
     "verbosity": 'text={"verbosity": ...}',
     "web_search_options": 'tools=[{"type": "web_search"}]',
 }
 _UNKNOWN = (
     *("audio", "frequency_penalty", "logit_bias", "modalities", "n", "prediction"),
-    *("presence_penalty", "seed", "stop"),
+    *("presence_penalty", "seed", "stop", "stop_sequences", "top_k"),
 )
+# Options, and the parameters that say the same.
+_TWICE = {
+    "max_tokens": "max_output_tokens",
+    "reasoning": "reasoning",
+    "system": "instructions",
+    "tools": "tools",
+}
 _CHOICES = ("auto", "none", "required")
 
 
@@ -44,9 +54,9 @@ def _check_extra(request: ChatRequest) -> None:
             f"The responses API has no {', '.join(given)}. Leave it out, or use the chat API; for "
             "another server that knows it, extra_body={...} sends it."
         )
-    for ours, its in (("system", "instructions"), ("max_tokens", "max_output_tokens")):
+    for ours, its in _TWICE.items():
         if getattr(request, ours) is not None and extra.get(its) is not None:
-            raise InvalidRequestError(f"{ours}= and {its}= are the same; give one of them.")
+            raise InvalidRequestError(f"{ours}= and the parameter {its} are both given; drop one.")
 
 
 def encode_request(request: ChatRequest) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import attrs
 
 from .._secrets import Secret
 from ..errors import ConfigurationError, InvalidRequestError, InvalidResponseError
-from ..models import ChatRequest, as_messages, is_item
+from ..models import ChatRequest, as_messages, is_item, own_messages
 from ._base import Decoded
 from ._claude_options import encode_options
 from ._claude_reply import (
@@ -91,16 +91,16 @@ class ClaudeMessages:
         if request.max_tokens is not None:
             body["max_tokens"] = request.max_tokens
         body.update(encode_options(request))
-        check_budget(body)
         return body
 
     def check(self, body: dict[str, Any]) -> None:
         """Fill in the ``max_tokens`` that this API requires, and refuse what it refuses.
 
         Raises:
-            InvalidRequestError: There are more cache marks than it takes, or something that its
-                version refuses.
+            InvalidRequestError: There are more cache marks than it takes, a budget of thinking
+                that cannot be, or something that its version refuses.
         """
+        check_budget(body)
         body.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
         check_cache_marks(body)
         check_version(body, self.api_version)
@@ -110,7 +110,7 @@ class ClaudeMessages:
 
         Its messages may hold what those of ``encode`` may: an ``Image``, for example.
         """
-        messages = as_messages(body.get("messages") or "")
+        messages = own_messages(body)
         check_attachments(messages)
         return {**body, "messages": encode_messages(messages)}
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import attrs
 
-from ..errors import InvalidResponseError
-from ..models import ChatRequest, as_messages
+from ..errors import InvalidRequestError, InvalidResponseError
+from ..models import ChatRequest, as_messages, own_messages
 from ._base import Decoded
 from ._openai import OpenAI
 from ._openai_chat_reply import (
@@ -71,15 +71,24 @@ class OpenAIChat(OpenAI):
 
         Its messages may hold what those of ``encode`` may: an ``Image``, for example.
         """
-        messages = encode_messages(as_messages(body.get("messages") or ""), known=self._known)
+        messages = encode_messages(own_messages(body), known=self._known)
         return {**body, "messages": messages}
 
     def ask_to_stream(self, body: dict[str, Any]) -> None:
-        """Turn a body into one whose reply is streamed."""
+        """Turn a body into one whose reply is streamed.
+
+        Raises:
+            InvalidRequestError: Its options of the stream are none.
+        """
         body["stream"] = True
         if self._known:
             # OpenAI counts a stream's tokens only when asked; not every other server knows how.
-            body["stream_options"] = {"include_usage": True, **(body.get("stream_options") or {})}
+            given = body.get("stream_options") or {}
+            if not isinstance(given, Mapping):
+                raise InvalidRequestError(
+                    f"stream_options must be a dict, not {type(given).__name__}."
+                )
+            body["stream_options"] = {"include_usage": True, **given}
 
     def decode(self, payload: Mapping[str, Any], request_texts: Callable[[], list[str]]) -> Decoded:
         """Read a chat completion.

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import attrs
 
 from ..errors import InvalidRequestError, InvalidResponseError
-from ..models import ChatRequest
+from ..models import ChatRequest, as_messages
 from ._base import Decoded
 from ._openai import OpenAI
+from ._openai_responses_input import encode_input, has_ours
 from ._openai_responses_reply import check_finished, read_reply
 from ._openai_responses_request import encode_request
 from ._openai_responses_stream import OpenAIResponsesStream
@@ -53,7 +54,10 @@ class OpenAIResponses(OpenAI):
             )
 
     def adopt(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of OpenAI's own body, refused where it has nothing to answer."""
+        """Return a copy of OpenAI's own body, refused where it has nothing to answer.
+
+        Its input may hold what a prompt of ``encode`` may: an ``Image``, for example.
+        """
         given = body.get("input")
         if not given and any(body.get(name) for name in _IN_PLACE_OF_INPUT):
             return dict(body)
@@ -66,7 +70,10 @@ class OpenAIResponses(OpenAI):
             raise InvalidRequestError(f"input must be text or a list of items; it is {found}.")
         if not given or (isinstance(given, str) and not given.strip()):
             raise InvalidRequestError("input is empty.")
-        return dict(body)
+        if isinstance(given, str) or not has_ours(given):
+            return dict(body)
+        stored = body.get("store") is not False
+        return {**body, "input": encode_input(as_messages(given), stored=stored)}
 
     def ask_to_stream(self, body: dict[str, Any]) -> None:
         """Turn a body into one whose reply is streamed; its usage comes unasked."""

@@ -107,6 +107,7 @@ def faces(client: Client, url: str) -> dict[str, Callable[[], Any]]:
         "Conversation.run_tools": lambda: talk.run_tools(PROMPT, tools=[tool]),
         "respond": lambda: adapter.respond(asked),
         "OpenAIAdapter": lambda: adapter.chat_completion(body),
+        "OpenAIAdapter.stream": lambda: adapter.stream(body),
         "ClaudeAdapter": lambda: claude.chat_completion(body, KEY),
         "post_json": lambda: handler.post_json(f"{url}/v1/x", headers, body),
         "get_json": lambda: handler.get_json(f"{url}/v1/x", headers),

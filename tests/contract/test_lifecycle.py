@@ -329,6 +329,19 @@ def test_a_health_check_asks_once_for_the_models(
     assert "API_KEY" in caplog.text
 
 
+def test_claudes_functions_take_a_version(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes out, and its rules hold, for whole replies and for streams."""
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+    version, request = "2026-10-21", ChatRequest("m", "hi")
+    termai_http.claude.chat(request, "k", api_version=version)
+    "".join(termai_http.claude.stream(request, "k", api_version=version))
+    assert [one.headers["anthropic-version"] for one in server.requests] == [version] * 2
+    sampled = ChatRequest("m", "hi", extra={"temperature": 1})
+    for face in (termai_http.claude.chat, termai_http.claude.stream):
+        with pytest.raises(termai_http.InvalidRequestError, match="refuses temperature"):
+            face(sampled, "k", api_version=version)
+
+
 def test_the_vendors_own_functions_use_the_process_wide_client(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,6 +187,7 @@ def torn(make: Callable[[], Any]) -> Iterator[tuple[tuple[str, str, str], Any]]:
         "chat",
         "stream",
         "OpenAIAdapter",
+        "OpenAIAdapter.stream",
         "ClaudeAdapter",
         "post_json",
         "get_json",

@@ -267,6 +267,17 @@ def test_the_face_is_sorted_and_complete() -> None:
         _ = termai_http.no_such_name
 
 
+def test_the_vendors_modules_need_no_import_of_their_own() -> None:
+    """``termai_http.openai.respond`` works as it is written, after ``import termai_http`` alone."""
+    code = (
+        "import termai_http as t\n"
+        "assert {'claude', 'openai', 'testing'} <= set(dir(t))\n"
+        "assert not {'Any', 'TYPE_CHECKING', 'import_module'} & set(dir(t))\n"
+        "print(t.openai.respond.__name__, t.claude.chat.__name__, t.testing.Server.__name__)"
+    )
+    assert run(code) == "respond chat Server"
+
+
 def test_an_error_class_is_never_forgotten_on_the_face() -> None:
     """Every public error class is a name of the face."""
     assert set(termai_http.errors.__all__) <= set(termai_http.__all__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,23 @@ def test_a_text_that_is_no_path_is_not_shown(text: str) -> None:
     assert text[:12] not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", [Image, Document])
+@pytest.mark.parametrize("data", [PNG, b"\xff\xd8\xff", b"GIF89a", b"RIFF1234WEBP", b"%PDF-1.7"])
+def test_base64_is_no_path(kind: Any, data: bytes) -> None:
+    """However short it is, it is told by what it begins with, and not shown."""
+    text = base64.b64encode(data).decode()
+    with pytest.raises(InvalidRequestError, match="base64 goes as a data: URL") as caught:
+        kind(text)
+    assert text[:8] not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [5, b"a.pdf"])
+def test_the_name_of_a_document_is_text(name: Any) -> None:
+    """Another type is refused where the document is made."""
+    with pytest.raises(InvalidRequestError, match="name must be text or None"):
+        Document(PDF, name=name)
+
+
 def test_neither_bytes_nor_url_are_shown() -> None:
     """The repr of an image or a document holds neither its bytes, its URL nor its name."""
     for made in (Image(PNG), Image(f"https://x/?{SECRET}"), Document(PDF, name="n")):
@@ -199,3 +217,11 @@ def test_values_are_equal_and_can_be_pickled() -> None:
     assert (image, document) == (Image(PNG, detail="low"), Document(PDF, name="n"))
     assert pickle.loads(pickle.dumps([image, document])) == [image, document]
     assert len({image, Image(PNG, detail="low")}) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have names of text only")
+def test_a_file_whose_name_is_no_text_can_be_sent(tmp_path: Path) -> None:
+    """What of its name is no UTF-8 is replaced, since no request takes it."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.pdf"))
+    path.write_bytes(PDF)
+    assert Document(path).title == "\ufffd.pdf"

@@ -135,6 +135,8 @@ def test_a_wrong_shape_is_told_by_place(prompt: Any, place: str) -> None:
         ({"stop": ""}, "stop must be"),
         ({"stop": ["a", 3]}, "stop must be"),
         ({"stop": 3}, "stop must be"),
+        ({"extra": None}, "extra must be a dict, not NoneType"),
+        ({"extra": {1: 2}}, "extra must be a dict whose keys are text"),
     ],
 )
 def test_a_request_is_validated(fields: dict[str, Any], name: str) -> None:

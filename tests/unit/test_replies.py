@@ -316,11 +316,21 @@ def test_a_reply_goes_on_in_every_dialect(first: Any, second: Any) -> None:
     assert ("signature" in written) == (first is second is CLAUDE)
 
 
-def test_half_a_surrogate_pair_in_an_input_loses_its_text_only() -> None:
-    """A call whose input cannot be JSON again is a call all the same."""
+def test_half_a_surrogate_pair_in_an_input_is_made_good() -> None:
+    """What cannot be JSON again does not end a conversation."""
     content = {"type": "tool_use", "id": "c", "name": "f", "input": {"a": "\ud83d"}}
-    (made,) = claudes(content).tool_calls
-    assert (made.id, made.name, made.text) == ("c", "f", "")
+    reply = claudes(content)
+    (made,) = reply.tool_calls
+    assert (made.arguments, made.text) == ({"a": "\ufffd"}, '{"a":"\ufffd"}')
+    assert reply.messages[0]["content"] == [{**content, "input": {"a": "\ufffd"}}]
+    assert reply.raw["content"] == [content]
+
+
+def test_an_input_that_is_the_text_of_an_object_goes_back_as_that_object() -> None:
+    """The turn says what the call says."""
+    reply = claudes({"type": "tool_use", "id": "c", "name": "f", "input": '{"a": 1}'})
+    assert reply.tool_calls[0].arguments == {"a": 1}
+    assert reply.messages[0]["content"][0]["input"] == {"a": 1}
 
 
 def test_an_error_in_the_form_of_an_event_is_read() -> None:

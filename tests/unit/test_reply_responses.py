@@ -111,6 +111,16 @@ class TestReading:
         )
         assert (found.text, found.thinking) == ("{}", "I look.")
 
+    def test_a_call_without_an_id_or_arguments_can_be_answered(self) -> None:
+        """It gets an id that is the same in the call and in what goes back, and no arguments."""
+        bare = {"type": "function_call", "name": "f", "arguments": None}
+        found = decode(bare, {**bare, "call_id": "", "id": "fc_1"})
+        first, second = found.tool_calls
+        assert len({"", first.id, second.id}) == 3
+        assert (first.arguments, second.arguments) == ({}, {})
+        assert [item["call_id"] for item in found.messages] == [first.id, second.id]
+        assert [item["arguments"] for item in found.messages] == ["{}", "{}"]
+
     def test_calls_of_functions_and_of_custom_tools(self) -> None:
         """The id is the one that the result names; the server's own tools are nobody's to call."""
         custom = {"type": "custom_tool_call", "id": "x", "call_id": "k", "name": "sh"}
@@ -128,8 +138,9 @@ class TestReading:
             ("{", None, "{"),
             ("[1]", None, "[1]"),
             ({"a": 1}, {"a": 1}, '{"a":1}'),
-            ({"a": "\ud83d"}, None, ""),
-            (None, None, ""),
+            ({"a": "\ud83d"}, {"a": "\ufffd"}, '{"a":"\ufffd"}'),
+            ('{"a": "\ud83d"}', {"a": "\ufffd"}, '{"a": "\ufffd"}'),
+            (None, {}, ""),
         ],
     )
     def test_arguments_may_be_anything(self, given: Any, arguments: Any, text: str) -> None:
@@ -286,6 +297,13 @@ class TestTurn:
         found = decode(message(0, "Hi"), reasoning(1, "hm"), status="incomplete")
         assert found.messages == (message(0, "Hi"),)
         assert decode(reasoning(0, "hm"), status="incomplete").messages == ()
+
+    def test_what_no_request_may_have_does_not_go_back(self) -> None:
+        """Half a surrogate pair, an object in place of its text, what is no item."""
+        call = function_call(1, "c", "f", '{"a":"\ufffd"}')
+        for arguments in ({"a": "\ud83d"}, '{"a":"\ud83d"}'):
+            came = [{"no": "type"}, reasoning(0, "\ud83d"), {**call, "arguments": arguments}, 5]
+            assert decode(*came).messages == (reasoning(0, "\ufffd"), call)
 
     def test_nulls_do_not_go_back(self) -> None:
         """Servers answer with fields as null that they refuse as null."""

@@ -796,6 +796,10 @@ def test_stop_is_stop_sequences() -> None:
         ("logit_bias", "Claude has none"),
         ("prompt_cache_key", "cache=True"),
         ("user", "metadata="),
+        ("previous_response_id", "all the messages"),
+        ("instructions", r"Use system=\."),
+        ("input", "first argument"),
+        ("verbosity", "Claude has none"),
     ],
 )
 def test_a_parameter_of_openais_is_refused(name: str, says: str) -> None:
@@ -932,7 +936,7 @@ def test_a_body_of_the_vendors_is_adopted_as_it_is() -> None:
     ]
     assert {**body, "messages": None} == {**own, "messages": None}
     assert json.dumps(own, default=repr) == before
-    with pytest.raises(InvalidRequestError, match="empty"):
+    with pytest.raises(InvalidRequestError, match="no messages"):
         CLAUDE.adopt({"model": "m"})
 
 
@@ -998,3 +1002,86 @@ def test_a_form_that_refers_to_itself_is_refused_as_output_and_loose_as_a_tool()
         encode(output=OutputSpec(name="tree", schema=schema, read=str))
     spec = ToolSpec(name="plant", parameters=schema, strict=True)
     assert "strict" not in encode(tools=(spec,))["tools"][0]
+
+
+def test_names_and_phases_of_openais_are_left_out() -> None:
+    """Claude refuses keys that it does not know."""
+    said = [
+        {"role": "user", "content": "a", "name": "b"},
+        {"role": "assistant", "content": "c", "phase": "commentary", "name": "d"},
+    ]
+    plain = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "c"}]
+    assert turns(said) == plain
+
+
+def test_a_budget_makes_room_for_itself_wherever_it_is_said() -> None:
+    """In a body of one's own, and in extra_body, which is there when the body is checked."""
+    thinking = {"type": "enabled", "budget_tokens": 10_000}
+    body: dict[str, Any] = {"messages": [], "thinking": thinking}
+    CLAUDE.check(body)
+    assert body["max_tokens"] == 14_096
+    with pytest.raises(InvalidRequestError, match="must be above"):
+        CLAUDE.check({"messages": [], "thinking": thinking, "max_tokens": 10_000})
+
+
+def test_base64_of_a_file_that_is_no_pdf_is_no_url() -> None:
+    """A file of OpenAI's that Claude cannot read is refused, and not sent as a place to look."""
+    file = {"type": "file", "file": {"filename": "a.docx", "file_data": "UEsDBBQABgAIAAAA"}}
+    with pytest.raises(InvalidRequestError, match=r"messages\[0\]\.content\[0\]") as caught:
+        turns([{"role": "user", "content": [file]}])
+    assert "UEsDB" not in str(caught.value)
+
+
+def test_a_parameter_of_openais_that_is_none_is_not_given() -> None:
+    """Code that passes on what it was not given does not fail."""
+    assert encode(extra={"seed": None}) == encode()
+
+
+def test_a_tool_of_the_responses_api_takes_claudes_form() -> None:
+    """Tools written for either API of OpenAI's are good for Claude, too."""
+    flat = {"type": "function", "name": "f", "description": "Does f.", "parameters": SCHEMA}
+    assert encode(tools=[flat])["tools"] == [
+        {"name": "f", "description": "Does f.", "input_schema": SCHEMA}
+    ]
+
+
+@pytest.mark.parametrize("role", ["developer", "system"])
+def test_a_later_system_message_is_text_too(role: str) -> None:
+    """Wherever it stands it takes nothing else."""
+    told = [{"role": "user", "content": "a"}, {"role": role, "content": ["b", Image(PNG)]}]
+    with pytest.raises(InvalidRequestError, match=r"messages\[1\]\.content\[1\] is no text"):
+        turns(told)
+
+
+def test_a_mark_of_the_whole_request_is_one_of_the_four() -> None:
+    """It stands on the last block, where it counts once if that has the same one."""
+    text = {"type": "text", "text": "a"}
+    marked = {**text, "cache_control": MARK}
+    whole = {"cache_control": MARK}
+    for content in ([marked] * 3 + [text], [marked] * 4):
+        CLAUDE.check({"messages": [{"role": "user", "content": content}], **whole})
+    plain = {"role": "user", "content": "b"}
+    for messages in (
+        [{"role": "user", "content": [*[marked] * 4, text]}],
+        [{"role": "user", "content": [marked] * 4}, plain],
+    ):
+        with pytest.raises(InvalidRequestError, match="has 5 cache marks"):
+            CLAUDE.check({"messages": messages, **whole})
+    long = {"cache_control": {**MARK, "ttl": "1h"}}
+    with pytest.raises(InvalidRequestError, match='"1h" comes after'):
+        CLAUDE.check({"messages": [{"role": "user", "content": [marked, text]}], **long})
+
+
+def test_a_parameter_whose_name_claude_refuses_is_told() -> None:
+    """A name of Python's may be none of Claude's; the other vendor takes it."""
+    schema = {"type": "object", "properties": {"größe": {"type": "integer"}}}
+    with pytest.raises(InvalidRequestError, match="'größe'"):
+        encode(tools=(ToolSpec(name="measure", parameters=schema),))
+
+
+def test_a_body_without_messages_says_so() -> None:
+    """What looks like the body of another API is told where it belongs."""
+    with pytest.raises(InvalidRequestError, match="has no messages"):
+        CLAUDE.adopt({"model": "m"})
+    with pytest.raises(InvalidRequestError, match="respond"):
+        CLAUDE.adopt({"model": "m", "input": "hi"})

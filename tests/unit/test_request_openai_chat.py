@@ -446,6 +446,8 @@ USE = {"type": "tool_use", "id": "1", "name": "f"}
         ({"type": "redacted_thinking", "data": "d"}, []),
         ({"type": "server_tool_use", "id": "1", "name": "web_search", "input": {}}, []),
         ({"type": "web_search_tool_result", "tool_use_id": "1", "content": []}, []),
+        ({"type": "container_upload", "file_id": "f"}, []),
+        ({"type": "mcp_tool_use", "id": "1", "name": "f", "input": {}, "server_name": "s"}, []),
     ],
 )
 def test_each_block_of_claudes_is_known(block: dict[str, Any], made: list[Any]) -> None:
@@ -598,9 +600,17 @@ def test_stop_has_at_most_four_texts() -> None:
         ("max_output_tokens", r"Use max_tokens=\."),
         ("top_k", "OpenAI has none"),
         ("cache_control", "OpenAI caches by itself"),
+        ("previous_response_id", 'api="responses"'),
+        ("conversation", 'api="responses"'),
+        ("truncation", 'api="responses"'),
+        ("include", 'api="responses"'),
+        ("background", 'api="responses"'),
+        ("instructions", r"Use system=\."),
+        ("input", "first argument"),
+        ("text", "Use output="),
     ],
 )
-def test_a_parameter_of_claudes_is_refused_by_openai(name: str, says: str) -> None:
+def test_a_parameter_of_another_api_is_refused_by_openai(name: str, says: str) -> None:
     """The error says what to use; a compatible server is sent it, and may know it."""
     with pytest.raises(InvalidRequestError, match=says):
         encode(extra={name: SECRET})
@@ -628,7 +638,7 @@ def test_a_body_of_the_vendors_is_adopted_as_it_is() -> None:
     }
     assert {**body, "messages": None} == {**own, "messages": None}
     assert json.dumps(own, default=repr) == before
-    with pytest.raises(InvalidRequestError, match="empty"):
+    with pytest.raises(InvalidRequestError, match="no messages"):
         OPENAI.adopt({"model": "m"})
 
 
@@ -692,3 +702,63 @@ def test_streams_count_their_tokens_beside_what_is_asked_for() -> None:
     body = {}
     OTHER.ask_to_stream(body)
     assert body == {"stream": True}
+
+
+def test_what_an_assistant_says_after_its_call_joins_it() -> None:
+    """OpenAI wants the result right after the turn that has the call."""
+    said = {"type": "output_text", "text": "I wait.", "annotations": []}
+    made = turns(
+        [
+            {"role": "user", "content": "a"},
+            {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
+            {"type": "message", "role": "assistant", "content": [said]},
+            {"type": "function_call_output", "call_id": "1", "output": "b"},
+        ]
+    )
+    assert [turn["role"] for turn in made] == ["user", "assistant", "tool"]
+    assert (made[1]["content"], len(made[1]["tool_calls"])) == ("I wait.", 1)
+
+
+def test_thoughts_of_another_server_do_not_go_to_openai() -> None:
+    """OpenAI refuses keys that it does not know; the server that they came from wants them."""
+    thought = {"reasoning_content": "a", "reasoning": "b", "reasoning_details": [{"c": 1}]}
+    turn = {"role": "assistant", "content": None, "tool_calls": [CALL], **thought}
+    assert turns([turn])[0].keys() == {"role", "content", "tool_calls"}
+    assert turns([turn], OTHER) == [turn]
+
+
+@pytest.mark.parametrize("name", ["max_completion_tokens", "max_tokens"])
+@pytest.mark.parametrize("dialect", [OPENAI, OTHER])
+def test_a_limit_of_tokens_is_said_once(dialect: OpenAIChat, name: str) -> None:
+    """Two limits would fight silently."""
+    with pytest.raises(InvalidRequestError, match=f"max_tokens= and the parameter {name}"):
+        encode(dialect=dialect, max_tokens=5, extra={name: 7})
+    assert encode(dialect=dialect, extra={name: 7})[name] == 7
+
+
+def test_a_parameter_of_claudes_that_is_none_is_not_given() -> None:
+    """Code that passes on what it was not given does not fail."""
+    assert encode(extra={"top_k": None}) == encode()
+
+
+def test_a_tool_of_the_responses_api_takes_this_apis_form() -> None:
+    """Tools written for one API of the vendor's are good for the other, too."""
+    flat = {"type": "function", "name": "f", "parameters": SCHEMA, "strict": True}
+    function = {"name": "f", "parameters": SCHEMA, "strict": True}
+    assert encode(tools=[flat])["tools"] == [{"type": "function", "function": function}]
+
+
+def test_options_of_a_stream_are_a_dict() -> None:
+    """Anything else is refused with its name."""
+    with pytest.raises(InvalidRequestError, match="stream_options must be a dict, not str"):
+        OPENAI.ask_to_stream({"stream_options": "x"})
+
+
+@pytest.mark.parametrize("role", ["assistant", "developer", "system"])
+@pytest.mark.parametrize("part", [Image(PNG), PDF])
+def test_only_a_users_turn_shows_something(role: str, part: Any) -> None:
+    """OpenAI answers 400; another server may take it."""
+    told = [{"role": role, "content": ["a", part]}, {"role": "user", "content": "b"}]
+    with pytest.raises(InvalidRequestError, match=r"messages\[0\]\.content\[1\].*of the user"):
+        turns(told)
+    assert len(turns(told, OTHER)[0]["content"]) == 2

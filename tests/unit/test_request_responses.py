@@ -315,6 +315,9 @@ class TestToolTurns:
             ({"role": "function", "name": "f", "content": CANARY}, 'use "tool"'),
             ({"role": "assistant", "content": CANARY, "tool_calls": ["x"]}, "tool_calls[0] has no"),
             ({"role": "assistant", "tool_calls": [{"function": {}}]}, "tool_calls[0] has no"),
+            ({"role": "assistant", "content": None, "function_call": {"name": "f"}}, "tool_calls"),
+            ({"role": "assistant", "tool_calls": 5}, "messages[1].tool_calls must be a list"),
+            ({"role": "assistant", "content": None, "audio": {"id": "1"}}, "[1] holds nothing"),
         ],
     )
     def test_turns_without_what_they_need_are_refused(
@@ -409,6 +412,9 @@ class TestParameters:
             ("logprobs", "include="),
             ("web_search_options", 'tools=[{"type": "web_search"}]'),
             ("input", "first argument"),
+            ("cache_control", "prompt_cache_key="),
+            ("output_config", "output="),
+            ("thinking", "reasoning="),
         ],
     )
     def test_a_name_of_chat_completions_is_told_with_the_right_one(
@@ -421,7 +427,8 @@ class TestParameters:
         assert encode(extra={name: None}) == encode()
 
     @pytest.mark.parametrize(
-        "name", ["n", "seed", "logit_bias", "presence_penalty", "frequency_penalty", "prediction"]
+        "name",
+        ["n", "seed", "logit_bias", "presence_penalty", "frequency_penalty", "prediction", "top_k"],
     )
     def test_what_this_api_has_not_is_refused(self, name: str) -> None:
         """With the way to send it to a server that knows it."""
@@ -435,9 +442,18 @@ class TestParameters:
 
     def test_nothing_is_said_twice(self) -> None:
         """Two names for one thing cannot both be right."""
-        assert "system= and instructions=" in refused(system="a", extra={"instructions": CANARY})
-        assert "max_tokens= and max_output_tokens=" in refused(
+        assert "system= and the parameter instructions " in refused(
+            system="a", extra={"instructions": CANARY}
+        )
+        assert "max_tokens= and the parameter max_output_tokens " in refused(
             max_tokens=1, extra={"max_output_tokens": 2}
+        )
+        assert "tools= and the parameter tools " in refused(
+            tools=[{"type": "x"}], extra={"tools": []}
+        )
+        own = {"effort": CANARY}
+        assert "reasoning= and the parameter reasoning " in refused(
+            reasoning="low", extra={"reasoning": own}
         )
 
 
@@ -467,6 +483,21 @@ class TestBody:
         made = DIALECT.adopt(given)
         assert made == given
         assert made is not given
+
+    def test_what_is_ours_in_a_body_of_the_vendors_is_encoded(self) -> None:
+        """An input may hold what a prompt may; nothing of the caller's is changed."""
+        turn = {"role": "user", "content": ["look", Image("https://x.test/a.png")]}
+        item = {"type": "item_reference", "id": "x"}
+        given = {"model": "m", "input": [Message("system", "s"), item, turn]}
+        image = {"type": "input_image", "image_url": "https://x.test/a.png", "detail": "auto"}
+        said = [{"type": "input_text", "text": "look"}, image]
+        system = {"role": "system", "content": "s"}
+        made = DIALECT.adopt(given)
+        assert made["input"] == [system, item, {"role": "user", "content": said}]
+        assert given["input"][2]["content"][0] == "look"
+        assert DIALECT.adopt({"input": [said[0], Image("https://x.test/a.png")]})["input"] == [
+            {"role": "user", "content": said}
+        ]
 
     @pytest.mark.parametrize(
         ("body", "words"),
@@ -528,3 +559,16 @@ def test_a_part_without_a_type_is_refused_wherever_it_stands() -> None:
     ]
     with pytest.raises(InvalidRequestError, match=r"messages\[2\]"):
         OpenAIResponses().encode(ChatRequest("m", messages))
+
+
+def test_a_body_that_asks_for_a_stream_is_streamed_and_not_read_whole() -> None:
+    """The vendor's own body may say what the call says already, and not the opposite."""
+    body = {"model": "m", "input": "hi", "stream": True}
+    with pytest.raises(InvalidRequestError, match="whole reply"):
+        encode_body(TARGET, body, CallOptions())
+    assert encode_body(TARGET, body, CallOptions(), streaming=True) == body
+
+
+def test_an_answer_that_says_nothing_is_left_out() -> None:
+    """A refusal is text, or none."""
+    assert items(USER, {"role": "assistant", "content": None, "refusal": True}) == [USER]
