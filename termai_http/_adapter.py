@@ -11,7 +11,7 @@ import attrs
 from ._chat import open_stream, send_chat
 from ._client import Client
 from ._core import Core
-from ._frames import hide_locals
+from ._frames import hiding, unwrap
 from ._log import log
 from ._options import CallOptions
 from ._queries import ask_for_models, send_count, send_models
@@ -63,6 +63,7 @@ class Adapter:
         # Refused when it is used, and until then not to be shown: a password, a key in a query.
         return f"<{type(self).__name__} {url.rpartition('@')[2].partition('?')[0]}>"
 
+    @hiding
     def chat_completion(
         self,
         request: ChatRequest | Mapping[str, Any],
@@ -87,19 +88,11 @@ class Adapter:
         Raises:
             TermaiHttpError: As ``termai_http.chat``.
         """
-        reply: ChatResponse | BaseException
-        try:
-            given = {"api_key": api_key, "timeout": timeout, "retry": retry}
-            given |= {"api_version": api_version, **known(options)}
-            reply = send_as(self._client, self._account, request, given, send_chat)
-        except BaseException as torn:
-            reply = torn
-        del request, api_key, options
-        given = {}
-        if isinstance(reply, BaseException):
-            raise hide_locals(reply)
-        return reply
+        given = {"api_key": api_key, "timeout": timeout, "retry": retry}
+        given |= {"api_version": api_version, **known(options)}
+        return unwrap(send_as(self._client, self._account, request, given, send_chat))
 
+    @hiding
     def stream(
         self,
         request: ChatRequest | Mapping[str, Any],
@@ -125,19 +118,11 @@ class Adapter:
         Raises:
             TermaiHttpError: As ``termai_http.stream``.
         """
-        reply: Stream | BaseException
-        try:
-            given = {"api_key": api_key, "timeout": timeout, "retry": retry, "api": api}
-            given |= {"api_version": api_version, **known(options)}
-            reply = send_as(self._client, self._account, request, given, open_stream)
-        except BaseException as torn:
-            reply = torn
-        del request, api_key, options
-        given = {}
-        if isinstance(reply, BaseException):
-            raise hide_locals(reply)
-        return reply
+        given = {"api_key": api_key, "timeout": timeout, "retry": retry, "api": api}
+        given |= {"api_version": api_version, **known(options)}
+        return unwrap(send_as(self._client, self._account, request, given, open_stream))
 
+    @hiding
     def count_tokens(
         self,
         request: ChatRequest | Mapping[str, Any],
@@ -155,19 +140,11 @@ class Adapter:
         Raises:
             TermaiHttpError: As ``termai_http.count_tokens``.
         """
-        reply: int | BaseException
-        try:
-            given = {"api_key": api_key, "timeout": timeout, "retry": retry}
-            given |= {"api_version": api_version, **known(options)}
-            reply = send_as(self._client, self._account, request, given, send_count)
-        except BaseException as torn:
-            reply = torn
-        del request, api_key, options
-        given = {}
-        if isinstance(reply, BaseException):
-            raise hide_locals(reply)
-        return reply
+        given = {"api_key": api_key, "timeout": timeout, "retry": retry}
+        given |= {"api_version": api_version, **known(options)}
+        return unwrap(send_as(self._client, self._account, request, given, send_count))
 
+    @hiding
     def list_models(
         self,
         api_key: str | None = None,
@@ -182,18 +159,9 @@ class Adapter:
         Raises:
             TermaiHttpError: As ``termai_http.list_models``.
         """
-        reply: list[ModelInfo] | BaseException
-        try:
-            given = {"api_key": api_key, "timeout": timeout, "retry": retry}
-            given |= {"api_version": api_version, **known(options)}
-            reply = send_as(self._client, self._account, {}, given, send_models)
-        except BaseException as torn:
-            reply = torn
-        del api_key, options
-        given = {}
-        if isinstance(reply, BaseException):
-            raise hide_locals(reply)
-        return reply
+        given = {"api_key": api_key, "timeout": timeout, "retry": retry}
+        given |= {"api_version": api_version, **known(options)}
+        return unwrap(send_as(self._client, self._account, {}, given, send_models))
 
     def health_check(self) -> bool:
         """Tell whether vendor, key and URL work, by asking for the models.

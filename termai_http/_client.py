@@ -12,7 +12,7 @@ from ._chat import open_stream, send_chat
 from ._client_queries import ClientQueries
 from ._core import Core
 from ._faces import send_with
-from ._frames import hide_locals
+from ._frames import hiding, unwrap
 from ._in_flight import CancelToken
 from ._run_tools import run_with
 from .config import HttpClientConfig, RetryConfig
@@ -133,6 +133,7 @@ class Client(ClientQueries):
     ) -> None:
         self.close()
 
+    @hiding
     def chat(
         self,
         prompt: Prompt,
@@ -158,18 +159,9 @@ class Client(ClientQueries):
         **params: Any,
     ) -> ChatResponse:
         """Send a chat on this client; the options are those of ``termai_http.chat``."""
-        reply: ChatResponse | BaseException
-        try:
-            reply = send_with(lambda: self, locals(), send_chat)
-        except BaseException as torn:
-            # An interrupt between two steps.
-            reply = torn
-        # A traceback with locals must show neither key nor prompt.
-        del prompt, system, stop, tools, api_key, extra_headers, extra_query, extra_body, params
-        if isinstance(reply, BaseException):
-            raise hide_locals(reply)
-        return reply
+        return unwrap(send_with(lambda: self, locals(), send_chat))
 
+    @hiding
     def stream(
         self,
         prompt: Prompt,
@@ -195,18 +187,9 @@ class Client(ClientQueries):
         **params: Any,
     ) -> Stream:
         """Stream a chat on this client; the options are those of ``termai_http.stream``."""
-        reply: Stream | BaseException
-        try:
-            reply = send_with(lambda: self, locals(), open_stream)
-        except BaseException as torn:
-            # An interrupt between two steps.
-            reply = torn
-        # A traceback with locals must show neither key nor prompt.
-        del prompt, system, stop, tools, api_key, extra_headers, extra_query, extra_body, params
-        if isinstance(reply, BaseException):
-            raise hide_locals(reply)
-        return reply
+        return unwrap(send_with(lambda: self, locals(), open_stream))
 
+    @hiding
     def run_tools(
         self,
         prompt: Prompt,
@@ -234,15 +217,4 @@ class Client(ClientQueries):
         **params: Any,
     ) -> ToolRun:
         """Chat and call the tools on this client; as ``termai_http.run_tools``."""
-        run: ToolRun | BaseException
-        try:
-            run = run_with(lambda: self, locals())
-        except BaseException as torn:
-            # An interrupt between two steps.
-            run = torn
-        # A traceback with locals must show neither key nor prompt.
-        del prompt, system, stop, tools, exchange, api_key, extra_headers, extra_query, extra_body
-        del params
-        if isinstance(run, BaseException):
-            raise hide_locals(run)
-        return run
+        return unwrap(run_with(lambda: self, locals()))

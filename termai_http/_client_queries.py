@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._faces import ask_with, chat_request, embedding_request
-from ._frames import hide_locals
+from ._frames import hiding, unwrap
 from ._in_flight import CancelToken
 from ._queries import send_count, send_embeddings, send_models
 from ._query_models import Embeddings, ModelInfo
@@ -19,6 +19,7 @@ __all__ = ["ClientQueries"]
 class ClientQueries:
     """The part of ``Client`` that embeds, counts and lists."""
 
+    @hiding
     def embed(
         self,
         texts: str | Sequence[str],
@@ -37,18 +38,9 @@ class ClientQueries:
         **params: Any,
     ) -> Embeddings:
         """Turn texts into vectors on this client; as ``termai_http.embed``."""
-        reply: Embeddings | BaseException
-        try:
-            reply = ask_with(lambda: self, locals(), embedding_request, send_embeddings)
-        except BaseException as torn:
-            # An interrupt between two steps.
-            reply = torn
-        # A traceback with locals must show neither key nor text.
-        del texts, api_key, extra_headers, extra_query, extra_body, params
-        if isinstance(reply, BaseException):
-            raise hide_locals(reply)
-        return reply
+        return unwrap(ask_with(lambda: self, locals(), embedding_request, send_embeddings))
 
+    @hiding
     def count_tokens(
         self,
         prompt: Prompt,
@@ -74,18 +66,9 @@ class ClientQueries:
         **params: Any,
     ) -> int:
         """Count a prompt's tokens on this client; as ``termai_http.count_tokens``."""
-        reply: int | BaseException
-        try:
-            reply = ask_with(lambda: self, locals(), chat_request, send_count)
-        except BaseException as torn:
-            # An interrupt between two steps.
-            reply = torn
-        # A traceback with locals must show neither key nor prompt.
-        del prompt, system, stop, tools, api_key, extra_headers, extra_query, extra_body, params
-        if isinstance(reply, BaseException):
-            raise hide_locals(reply)
-        return reply
+        return unwrap(ask_with(lambda: self, locals(), chat_request, send_count))
 
+    @hiding
     def list_models(
         self,
         *,
@@ -100,14 +83,4 @@ class ClientQueries:
         api_version: str | None = None,
     ) -> list[ModelInfo]:
         """List the models on this client; as ``termai_http.list_models``."""
-        reply: list[ModelInfo] | BaseException
-        try:
-            reply = ask_with(lambda: self, locals(), lambda given: None, send_models)
-        except BaseException as torn:
-            # An interrupt between two steps.
-            reply = torn
-        # A traceback with locals must not show the key.
-        del api_key, extra_headers, extra_query
-        if isinstance(reply, BaseException):
-            raise hide_locals(reply)
-        return reply
+        return unwrap(ask_with(lambda: self, locals(), lambda given: None, send_models))

@@ -8,12 +8,12 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
 from ._conversation_json import Saved, check_texts, copied, dump, load
-from ._frames import hide_locals
+from ._frames import hiding
 from ._options import CallOptions, check_params
 from ._secrets import Secret, without_lone_surrogates
 from ._shared import chat, stream
@@ -29,29 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Conversation"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 _OPTIONS = frozenset(
     {"max_tokens", "output", "reasoning", "stop", "tools"}
     | {field.name for field in attrs.fields(CallOptions)}
 )
-
-
-def _hiding(method: Callable[P, T]) -> Callable[P, T]:
-    """Keep keys and prompts out of the frames of what a method raises."""
-
-    @functools.wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        failure: BaseException
-        try:
-            return method(*args, **kwargs)
-        except BaseException as torn:
-            failure = torn
-        del args, kwargs
-        raise hide_locals(failure)
-
-    return call
 
 
 @attrs.frozen
@@ -88,7 +69,7 @@ class Conversation:
             is none.
     """
 
-    @_hiding
+    @hiding
     def __init__(
         self,
         model: str | None = None,
@@ -135,7 +116,7 @@ class Conversation:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.messages)
 
-    @_hiding
+    @hiding
     def append(
         self, role_or_message: str | Mapping[str, Any] | Message, content: Any = None
     ) -> None:
@@ -161,7 +142,7 @@ class Conversation:
             raise InvalidRequestError("content= goes with a role; this is a whole message.")
         self.extend([message])
 
-    @_hiding
+    @hiding
     def extend(self, messages: Sequence[Mapping[str, Any] | Message]) -> None:
         """Add messages in one step, for example the ``messages`` of a reply.
 
@@ -177,7 +158,7 @@ class Conversation:
             added = as_messages(list(messages))
             self._turns.append(_Turn(tuple(copied(message) for message in added)))
 
-    @_hiding
+    @hiding
     def ask(self, prompt: Prompt | None = None, **options: Any) -> ChatResponse:
         """Ask, and add question and reply.
 
@@ -197,7 +178,7 @@ class Conversation:
         self._add(turn, reply)
         return reply
 
-    @_hiding
+    @hiding
     def run_tools(self, prompt: Prompt | None = None, **options: Any) -> ToolRun:
         """Ask, call the functions that the model asks for, and add the whole exchange.
 
@@ -216,7 +197,7 @@ class Conversation:
         self._add_said(turn, run.messages[len(before) :], run.usage)
         return run
 
-    @_hiding
+    @hiding
     def stream(self, prompt: Prompt | None = None, **options: Any) -> Stream:
         """Ask, and return the reply as a stream; once it was read to its end, both are added.
 
@@ -235,7 +216,7 @@ class Conversation:
         _when_read(reply, functools.partial(self._add, turn))
         return reply
 
-    @_hiding
+    @hiding
     def count_tokens(self, prompt: Prompt | None = None, **options: Any) -> int:
         """Return how many tokens ``ask()`` would send; as ``termai_http.count_tokens``."""
         turn, given = self._begin(prompt, options)
@@ -273,7 +254,7 @@ class Conversation:
     def __deepcopy__(self, memo: object) -> Conversation:
         return self.copy()
 
-    @_hiding
+    @hiding
     def to_json(self) -> str:
         """Return model, system and messages as JSON, images and documents included.
 
@@ -285,7 +266,7 @@ class Conversation:
         return dump(Saved(model=self.model, system=self.system, messages=self._said()))
 
     @classmethod
-    @_hiding
+    @hiding
     def from_json(
         cls, text: str | bytes, client: Client | None = None, **options: Any
     ) -> Conversation:
@@ -304,7 +285,7 @@ class Conversation:
         data = text.encode("utf-8", "replace") if isinstance(text, str) else text
         return cls._of(load(data), client, options)
 
-    @_hiding
+    @hiding
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write what ``to_json()`` returns to a file that only its owner can read.
 
@@ -318,7 +299,7 @@ class Conversation:
         _write(path, self.to_json().encode())
 
     @classmethod
-    @_hiding
+    @hiding
     def load(
         cls, path: str | os.PathLike[str], client: Client | None = None, **options: Any
     ) -> Conversation:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TypeVar
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
-__all__ = ["hide_locals"]
+__all__ = ["hide_locals", "hiding", "unwrap"]
 
 _E = TypeVar("_E", bound=BaseException)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # They hold the request, and so key and prompt; a user's hook between them does as it likes.
 _CARRIERS = frozenset({"termai_http", "requests", "urllib3", "http", "json", "socket", "ssl"})
@@ -35,3 +39,26 @@ def hide_locals(error: _E) -> _E:
                     frame.clear()
         pending += [current.__cause__, current.__context__]
     return error
+
+
+def hiding(face: Callable[P, T]) -> Callable[P, T]:
+    """Let nothing that leaves a face show its arguments: they hold key and prompt."""
+
+    @functools.wraps(face)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        failure: BaseException
+        try:
+            return face(*args, **kwargs)
+        except BaseException as torn:
+            failure = torn
+        del args, kwargs
+        raise hide_locals(failure)
+
+    return call
+
+
+def unwrap(reply: T | BaseException) -> T:
+    """Return what a face was to give, or raise the exception in its place."""
+    if isinstance(reply, BaseException):
+        raise reply
+    return reply

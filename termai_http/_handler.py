@@ -9,7 +9,7 @@ from . import _json
 from ._call import Call
 from ._client import Client
 from ._core import Job
-from ._frames import hide_locals
+from ._frames import hiding, unwrap
 from ._options import check_headers
 from ._shared import client
 from ._target import check_url
@@ -46,6 +46,7 @@ class RequestHandler:
         other._retry = config
         return other
 
+    @hiding
     def post_json(
         self, url: str, headers: Mapping[str, str], body: Mapping[str, Any]
     ) -> requests.Response:
@@ -61,27 +62,16 @@ class RequestHandler:
             ConfigurationError: The URL cannot be used.
             TermaiHttpError: There is no answer; a status never raises here.
         """
-        result: requests.Response | BaseException
-        try:
-            result = self._run("POST", url, headers, body)
-        except BaseException as torn:
-            result = torn
-        del headers, body
-        return _unwrap(result)
+        return unwrap(self._run("POST", url, headers, body))
 
+    @hiding
     def get_json(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         """Get a URL and return the answer, successful or not, with its body read.
 
         Raises:
             TermaiHttpError: There is no answer; a status never raises here.
         """
-        result: requests.Response | BaseException
-        try:
-            result = self._run("GET", url, headers, None)
-        except BaseException as torn:
-            result = torn
-        del headers
-        return _unwrap(result)
+        return unwrap(self._run("GET", url, headers, None))
 
     def _run(
         self, method: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any] | None
@@ -123,9 +113,3 @@ class RequestHandler:
             return outcome.error
         assert outcome.value is not None
         return outcome.value
-
-
-def _unwrap(result: requests.Response | BaseException) -> requests.Response:
-    if isinstance(result, BaseException):
-        raise hide_locals(result)
-    return result

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ._chat import open_stream, send_chat
 from ._client import Client, send_with
 from ._fork import take_part
-from ._frames import hide_locals
+from ._frames import hiding, unwrap
 from ._in_flight import CancelToken
 from ._log import log
 from .config import HttpClientConfig, RetryConfig
@@ -144,6 +144,7 @@ def _chosen(given: Client | None) -> Client:
     return client() if given is None else given
 
 
+@hiding
 def chat(
     prompt: Prompt,
     *,
@@ -216,19 +217,10 @@ def chat(
         CallCancelled: ``cancel`` was cancelled.
         ClientClosed: The client was closed.
     """
-    reply: ChatResponse | BaseException
-    try:
-        reply = send_with(lambda: _chosen(client), locals(), send_chat)
-    except BaseException as torn:
-        # An interrupt between two steps.
-        reply = torn
-    # A traceback with locals must show neither key nor prompt.
-    del prompt, system, stop, tools, api_key, extra_headers, extra_query, extra_body, params
-    if isinstance(reply, BaseException):
-        raise hide_locals(reply)
-    return reply
+    return unwrap(send_with(lambda: _chosen(client), locals(), send_chat))
 
 
+@hiding
 def stream(
     prompt: Prompt,
     *,
@@ -268,17 +260,7 @@ def stream(
     Raises:
         TermaiHttpError: As ``chat()``; while it is read, ``StreamInterrupted``.
     """
-    reply: Stream | BaseException
-    try:
-        reply = send_with(lambda: _chosen(client), locals(), open_stream)
-    except BaseException as torn:
-        # An interrupt between two steps.
-        reply = torn
-    # A traceback with locals must show neither key nor prompt.
-    del prompt, system, stop, tools, api_key, extra_headers, extra_query, extra_body, params
-    if isinstance(reply, BaseException):
-        raise hide_locals(reply)
-    return reply
+    return unwrap(send_with(lambda: _chosen(client), locals(), open_stream))
 
 
 class HttpClientManager:

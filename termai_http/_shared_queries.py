@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ._faces import ask_with, chat_request, embedding_request
-from ._frames import hide_locals
+from ._frames import hiding, unwrap
 from ._in_flight import CancelToken
 from ._queries import send_count, send_embeddings, send_models
 from ._query_models import Embeddings, ModelInfo
@@ -24,6 +24,7 @@ def _chosen(given: Client | None) -> Client:
     return shared_client() if given is None else given
 
 
+@hiding
 def embed(
     texts: str | Sequence[str],
     *,
@@ -69,19 +70,10 @@ def embed(
         InvalidResponseError: There is not one vector of numbers for each text.
         TermaiHttpError: As ``chat()``.
     """
-    reply: Embeddings | BaseException
-    try:
-        reply = ask_with(lambda: _chosen(client), locals(), embedding_request, send_embeddings)
-    except BaseException as torn:
-        # An interrupt between two steps.
-        reply = torn
-    # A traceback with locals must show neither key nor text.
-    del texts, api_key, extra_headers, extra_query, extra_body, params
-    if isinstance(reply, BaseException):
-        raise hide_locals(reply)
-    return reply
+    return unwrap(ask_with(lambda: _chosen(client), locals(), embedding_request, send_embeddings))
 
 
+@hiding
 def count_tokens(
     prompt: Prompt,
     *,
@@ -118,19 +110,10 @@ def count_tokens(
         InvalidResponseError: The answer has no number of tokens.
         TermaiHttpError: As ``chat()``.
     """
-    reply: int | BaseException
-    try:
-        reply = ask_with(lambda: _chosen(client), locals(), chat_request, send_count)
-    except BaseException as torn:
-        # An interrupt between two steps.
-        reply = torn
-    # A traceback with locals must show neither key nor prompt.
-    del prompt, system, stop, tools, api_key, extra_headers, extra_query, extra_body, params
-    if isinstance(reply, BaseException):
-        raise hide_locals(reply)
-    return reply
+    return unwrap(ask_with(lambda: _chosen(client), locals(), chat_request, send_count))
 
 
+@hiding
 def list_models(
     *,
     provider: str | None = None,
@@ -166,14 +149,4 @@ def list_models(
         InvalidResponseError: An answer is no list of models, or the pages never end.
         TermaiHttpError: As ``chat()``.
     """
-    reply: list[ModelInfo] | BaseException
-    try:
-        reply = ask_with(lambda: _chosen(client), locals(), lambda given: None, send_models)
-    except BaseException as torn:
-        # An interrupt between two steps.
-        reply = torn
-    # A traceback with locals must not show the key.
-    del api_key, extra_headers, extra_query
-    if isinstance(reply, BaseException):
-        raise hide_locals(reply)
-    return reply
+    return unwrap(ask_with(lambda: _chosen(client), locals(), lambda given: None, send_models))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._frames import hide_locals
+from ._frames import hiding, unwrap
 from ._in_flight import CancelToken
 from ._run_tools import run_with
 from ._shared import client as shared_client
@@ -23,6 +23,7 @@ def _chosen(given: Client | None) -> Client:
     return shared_client() if given is None else given
 
 
+@hiding
 def run_tools(
     prompt: Prompt,
     *,
@@ -97,15 +98,4 @@ def run_tools(
         InvalidRequestError: A function can be no tool, or as ``chat()``; nothing was sent.
         TermaiHttpError: As ``chat()``, from any round; ``DeadlineExceeded`` also before one.
     """
-    run: ToolRun | BaseException
-    try:
-        run = run_with(lambda: _chosen(client), locals())
-    except BaseException as torn:
-        # An interrupt between two steps.
-        run = torn
-    # A traceback with locals must show neither key nor prompt.
-    del prompt, system, stop, tools, exchange, api_key, extra_headers, extra_query, extra_body
-    del params
-    if isinstance(run, BaseException):
-        raise hide_locals(run)
-    return run
+    return unwrap(run_with(lambda: _chosen(client), locals()))

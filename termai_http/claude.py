@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._adapter import Adapter, send_as
 from ._chat import open_stream, send_chat
 from ._client import Client
-from ._frames import hide_locals
+from ._frames import hiding, unwrap
 from ._target import Account
 from .dialects.claude_messages import DEFAULT_VERSION
 from .models import ChatRequest, ChatResponse
@@ -50,6 +50,7 @@ class ClaudeAdapter(Adapter):
         super().__init__(client, account)
 
 
+@hiding
 def chat(
     request: ChatRequest | Mapping[str, Any],
     api_key: str | None = None,
@@ -67,20 +68,12 @@ def chat(
     Raises:
         TermaiHttpError: As ``termai_http.chat``.
     """
-    reply: ChatResponse | BaseException
-    try:
-        account = Account(provider="claude")
-        given = {"api_key": api_key, "api_version": api_version}
-        reply = send_as(None, account, request, given, send_chat)
-    except BaseException as torn:
-        reply = torn
-    del request, api_key
-    given = {}
-    if isinstance(reply, BaseException):
-        raise hide_locals(reply)
-    return reply
+    account = Account(provider="claude")
+    given = {"api_key": api_key, "api_version": api_version}
+    return unwrap(send_as(None, account, request, given, send_chat))
 
 
+@hiding
 def stream(
     request: ChatRequest | Mapping[str, Any],
     api_key: str | None = None,
@@ -98,15 +91,6 @@ def stream(
     Raises:
         TermaiHttpError: As ``termai_http.stream``.
     """
-    reply: Stream | BaseException
-    try:
-        account = Account(provider="claude")
-        given = {"api_key": api_key, "api_version": api_version}
-        reply = send_as(None, account, request, given, open_stream)
-    except BaseException as torn:
-        reply = torn
-    del request, api_key
-    given = {}
-    if isinstance(reply, BaseException):
-        raise hide_locals(reply)
-    return reply
+    account = Account(provider="claude")
+    given = {"api_key": api_key, "api_version": api_version}
+    return unwrap(send_as(None, account, request, given, open_stream))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._adapter import Adapter, known, send_as
 from ._chat import open_stream, send_chat
 from ._client import Client
-from ._frames import hide_locals
+from ._frames import hiding, unwrap
 from ._queries import send_embeddings
 from ._query_models import EmbeddingRequest, Embeddings
 from ._target import Account
@@ -53,6 +53,7 @@ class OpenAIAdapter(Adapter):
         )
         super().__init__(client, account)
 
+    @hiding
     def respond(
         self,
         request: ChatRequest | Mapping[str, Any],
@@ -75,19 +76,11 @@ class OpenAIAdapter(Adapter):
         Raises:
             TermaiHttpError: As ``termai_http.chat``.
         """
-        reply: ChatResponse | BaseException
-        try:
-            given = {"api_key": api_key, "timeout": timeout, "retry": retry}
-            given |= {"api": "responses", **known(options)}
-            reply = send_as(self._client, self._account, request, given, send_chat)
-        except BaseException as torn:
-            reply = torn
-        del request, api_key, options
-        given = {}
-        if isinstance(reply, BaseException):
-            raise hide_locals(reply)
-        return reply
+        given = {"api_key": api_key, "timeout": timeout, "retry": retry}
+        given |= {"api": "responses", **known(options)}
+        return unwrap(send_as(self._client, self._account, request, given, send_chat))
 
+    @hiding
     def embed(
         self,
         texts: str | Sequence[str],
@@ -114,20 +107,12 @@ class OpenAIAdapter(Adapter):
         Raises:
             TermaiHttpError: As ``termai_http.embed``.
         """
-        reply: Embeddings | BaseException
-        try:
-            given = {"api_key": api_key, "timeout": timeout, "retry": retry, **known(options)}
-            asked = EmbeddingRequest(texts=texts, model=model, dimensions=dimensions)
-            reply = send_as(self._client, self._account, asked, given, send_embeddings)
-        except BaseException as torn:
-            reply = torn
-        del texts, api_key, options
-        given = {}
-        if isinstance(reply, BaseException):
-            raise hide_locals(reply)
-        return reply
+        given = {"api_key": api_key, "timeout": timeout, "retry": retry, **known(options)}
+        asked = EmbeddingRequest(texts=texts, model=model, dimensions=dimensions)
+        return unwrap(send_as(self._client, self._account, asked, given, send_embeddings))
 
 
+@hiding
 def chat(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -> ChatResponse:
     """Send a chat to OpenAI on the process-wide client and return its whole reply.
 
@@ -138,18 +123,11 @@ def chat(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -
     Raises:
         TermaiHttpError: As ``termai_http.chat``.
     """
-    reply: ChatResponse | BaseException
-    try:
-        account = Account(provider="openai")
-        reply = send_as(None, account, request, {"api_key": api_key}, send_chat)
-    except BaseException as torn:
-        reply = torn
-    del request, api_key
-    if isinstance(reply, BaseException):
-        raise hide_locals(reply)
-    return reply
+    account = Account(provider="openai")
+    return unwrap(send_as(None, account, request, {"api_key": api_key}, send_chat))
 
 
+@hiding
 def respond(request: ChatRequest | Mapping[str, Any], api_key: str | None = None) -> ChatResponse:
     """Send a request to OpenAI's responses API on the process-wide client; returns its whole reply.
 
@@ -160,20 +138,12 @@ def respond(request: ChatRequest | Mapping[str, Any], api_key: str | None = None
     Raises:
         TermaiHttpError: As ``termai_http.chat``.
     """
-    reply: ChatResponse | BaseException
-    try:
-        account = Account(provider="openai")
-        given = {"api_key": api_key, "api": "responses"}
-        reply = send_as(None, account, request, given, send_chat)
-    except BaseException as torn:
-        reply = torn
-    del request, api_key
-    given = {}
-    if isinstance(reply, BaseException):
-        raise hide_locals(reply)
-    return reply
+    account = Account(provider="openai")
+    given = {"api_key": api_key, "api": "responses"}
+    return unwrap(send_as(None, account, request, given, send_chat))
 
 
+@hiding
 def stream(
     request: ChatRequest | Mapping[str, Any],
     api_key: str | None = None,
@@ -190,15 +160,6 @@ def stream(
     Raises:
         TermaiHttpError: As ``termai_http.stream``.
     """
-    reply: Stream | BaseException
-    try:
-        account = Account(provider="openai")
-        given = {"api_key": api_key, "api": api}
-        reply = send_as(None, account, request, given, open_stream)
-    except BaseException as torn:
-        reply = torn
-    del request, api_key
-    given = {}
-    if isinstance(reply, BaseException):
-        raise hide_locals(reply)
-    return reply
+    account = Account(provider="openai")
+    given = {"api_key": api_key, "api": api}
+    return unwrap(send_as(None, account, request, given, open_stream))

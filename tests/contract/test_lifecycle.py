@@ -239,7 +239,7 @@ def test_an_adapter_knows_its_own(client: Client, server: Server, name: str) -> 
         other.chat_completion("text")  # type: ignore[arg-type]
     with pytest.raises(termai_http.InvalidRequestError, match="stream"):
         other.chat_completion({**body, "stream": True})
-    with pytest.raises(termai_http.InvalidRequestError, match="prompt"):
+    with pytest.raises(termai_http.InvalidRequestError, match="messages"):
         other.chat_completion({"model": "m"})
 
 
