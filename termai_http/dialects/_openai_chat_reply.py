@@ -47,8 +47,9 @@ def read_thinking(message: Mapping[str, Any]) -> str:
     for name in THOUGHTS[:2]:
         if isinstance(value := message.get(name), str) and value:
             return without_lone_surrogates(value)
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
+    parts = message.get("content")
+    if not isinstance(parts, list):
+        return ""
     thoughts = [part.get("thinking") for part in parts if isinstance(part, dict)]
     return "".join(
         without_lone_surrogates(thought) if isinstance(thought, str) else _joined(thought, "text")
@@ -61,7 +62,7 @@ def read_tool_calls(calls: Any) -> tuple[ToolCall, ...]:
 
     One without an id gets one that is the same each time it is read.
     """
-    return tuple(call for _, _, call in _paired(calls))
+    return tuple([call for _, _, call in _paired(calls)]) if calls else ()
 
 
 def _paired(calls: Any) -> list[tuple[Mapping[str, Any], str, ToolCall]]:
@@ -84,7 +85,8 @@ def _paired(calls: Any) -> list[tuple[Mapping[str, Any], str, ToolCall]]:
 def read_turn(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Read a message as the messages of a next request; () where it says nothing."""
     text = read_text(message)
-    calls = [_again(*paired) for paired in _paired(message.get("tool_calls"))]
+    came = message.get("tool_calls")
+    calls = [_again(*paired) for paired in _paired(came)] if came else []
     if calls:
         kept = {name: made_good(message[name]) for name in THOUGHTS if message.get(name)}
         return ({"role": "assistant", "content": text or None, **kept, "tool_calls": calls},)
