@@ -202,12 +202,23 @@ class Answer(http.client.HTTPResponse):
             self.chunk_left = left
         return b"".join(found)
 
+    def _get_chunk_left(self) -> int | None:
+        if self.chunk_left == 0:
+            # http.client throws these two bytes away, whatever they are.
+            if cast("Any", self)._safe_read(2) != b"\r\n":
+                raise BadFraming("a chunk of its body is longer than it says")
+            self.chunk_left = None
+        return cast("int | None", super()._get_chunk_left())  # type: ignore[misc]
+
     def _read_next_chunk_size(self) -> int:
         line = self.fp.readline(_LONGEST_LINE + 1)
         if len(line) > _LONGEST_LINE:
             raise http.client.LineTooLong("chunk size")
         # http.client leaves it to int(), to which "-5" and "1_0" are sizes.
         if not _CHUNK_SIZE.fullmatch(line):
+            if line.endswith(b"\n"):
+                raise BadFraming("the size of a chunk is none")
+            # As http.client takes one that was cut short.
             raise ValueError("no chunk size")
         return int(line.split(b";", 1)[0], 16)
 

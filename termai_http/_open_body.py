@@ -30,6 +30,10 @@ class OpenBody:
         holder: Holds the lease that its connection is out on; dropping the body drops it.
         host: Whom it comes from, for messages.
         limit: Most bytes of it, decoded.
+
+    Attributes:
+        response: The answer.
+        reading: Whether a thread is just reading it.
     """
 
     def __init__(
@@ -44,7 +48,7 @@ class OpenBody:
         self._attempt = attempt
         self._holder = holder
         self._host = host
-        self._reading = False
+        self.reading = False
         holder.lease.reader = weakref.ref(self)
         # A hook may have read it, or a test made it by hand.
         whole = response._content
@@ -55,7 +59,7 @@ class OpenBody:
         outer = active.bind(self._holder.lease)
         # First this, and then the look whether the call was ended: who ends it does both in the
         # other order, so at most one of the two closes, and never under the other's hands.
-        self._reading = True
+        self.reading = True
         try:
             if self._attempt.call.interrupted is not None:
                 raise ConnectionAbortedError("the call was interrupted")
@@ -72,14 +76,14 @@ class OpenBody:
             self.close()
             raise
         finally:
-            self._reading = False
+            self.reading = False
             active.restore(outer)
         self.close()
         return failure
 
-    def end_overdue(self) -> None:
-        """Close it from another thread after its deadline, unless it is just being read."""
-        if not self._reading:
+    def close_unless_reading(self) -> None:
+        """Close it, from any thread, unless it is just being read: then its reader has to."""
+        if not self.reading:
             self.close()
 
     def ended_early(self) -> TermaiHttpError | None:
@@ -95,15 +99,21 @@ class OpenBody:
             return map_exception(error, attempt, self._host)
         return None
 
-    def drain(self) -> None:
-        """Read the few bytes after the last event, so that the connection can be used again."""
+    def rest(self) -> bytes:
+        """Return what is left of it, as far as it comes soon and is not much."""
         self._attempt.narrow(_DRAIN_SECONDS)
-        left = _DRAIN_BYTES
-        while left > 0 and self._holder.lease.held:
+        rest = bytearray()
+        while len(rest) < _DRAIN_BYTES:
             piece = self.read()
             if not piece or isinstance(piece, TermaiHttpError):
                 break
-            left -= len(piece)
+            rest += piece
+        return bytes(rest)
+
+    def drain(self) -> None:
+        """Read the few bytes after the last event, so that the connection can be used again."""
+        if self._holder.lease.held:
+            self.rest()
         self.close()
 
     def close(self) -> None:

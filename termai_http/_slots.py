@@ -80,11 +80,15 @@ class Lease:
     def left(self) -> float | None:
         """Return the seconds until its call is overdue; None for a raw use of the session.
 
-        A call ends by itself; nobody may come to read a stream that is held.
+        A call ends by itself; nobody may come to read a stream that is held, a cancelled one above
+        all.
         """
         if self.attempt is None:
             return None
-        return self.attempt.call.left() + (_GRACE if self.reader() is None else 0.0)
+        call = self.attempt.call
+        if self.reader() is None:
+            return call.left() + _GRACE
+        return call.left() if call.interrupted is None else 0.0
 
     def end(self, *, kept: bool) -> None:
         """Give the slot back; ``kept`` where the connection went back into the pool."""
@@ -109,7 +113,7 @@ class Lease:
 class Reader(Protocol):
     """A body that its caller reads piece by piece."""
 
-    def end_overdue(self) -> None:
+    def close_unless_reading(self) -> None:
         """Close it, unless its caller is just reading: then that is woken, and closes it."""
 
 
@@ -171,7 +175,7 @@ def _end_overdue(lease: Lease) -> None:
     # Its thread may be reading: then the connection is broken here, and closed there.
     lease.attempt.call.interrupt(DeadlineExceeded)
     if reader := lease.reader():
-        reader.end_overdue()
+        reader.close_unless_reading()
 
 
 class _Waiter:

@@ -6,7 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ._call import Call
 from ._sse import EventParser, ServerEvent
@@ -203,6 +203,7 @@ class Stream:
         self._forget = forget
         self._reply = reply
         self._open = True
+        self._left = False
         self.response: ChatResponse | None = None
         self.time_to_first_token = call.elapsed()
 
@@ -231,6 +232,7 @@ class Stream:
             StreamInterrupted: It broke; ``partial`` has the text that came.
             CallCancelled: ``cancel()``, or the token of the call.
             ClientClosed: The client was closed.
+            RuntimeError: Another thread is reading it; that one goes on.
         """
         while (piece := self._next()) is not None:
             if piece[0] == "text" and piece[1]:
@@ -245,31 +247,33 @@ class Stream:
     def _next(self) -> Piece | None:
         if not self._open:
             return None
+        if self._source.body.reading:
+            raise RuntimeError("Another thread is reading this stream.")
+        error: TermaiHttpError | None = None
         try:
             piece = self._source.next()
+            if piece is None:
+                error = self._conclude()
         except BaseException as torn:
             self._source.body.close()
             self._end(torn)
             raise
-        if piece is None:
-            self._conclude()
+        # Closed in another thread meanwhile, it did not break.
+        if piece is None and not self._left:
+            self._end(error)
+            if error is not None:
+                raise error
         return piece
 
-    def _conclude(self) -> None:
-        """Take note of the end, and raise the error where it is no good one."""
-        failure = self._source.failure
-        error: TermaiHttpError | None = None
-        if failure is None:
-            reply = self._reply(self._source.decoded())
-            if isinstance(reply, ChatResponse):
-                self.response = reply
-            else:
-                error = reply
-        else:
-            error = self._interrupted(failure)
-        self._end(error)
-        if error is not None:
-            raise error
+    def _conclude(self) -> TermaiHttpError | None:
+        """Take note of the end, and return the error where it is no good one."""
+        if (failure := self._source.failure) is not None:
+            return self._interrupted(failure)
+        reply = self._reply(self._source.decoded())
+        if not isinstance(reply, ChatResponse):
+            return reply
+        self.response = reply
+        return None
 
     def _interrupted(self, error: TermaiHttpError) -> TermaiHttpError:
         if isinstance(error, (CallCancelled, ClientClosed)):
@@ -288,8 +292,9 @@ class Stream:
         )
 
     def _end(self, error: BaseException | None) -> None:
-        self._open = False
-        self._finish(self, error)
+        if self._open:
+            self._open = False
+            self._finish(self, error)
 
     def cancel(self) -> None:
         """End it from any thread: whoever reads it gets ``CallCancelled``."""
@@ -298,8 +303,15 @@ class Stream:
     def close(self) -> None:
         """Stop reading, and close the connection unless the reply was read to its end."""
         if self._open:
-            self._source.body.close()
+            self._left = True
+            # Another thread may be reading: then it is woken here, and closes the connection there.
+            self.cancel()
+            self._source.body.close_unless_reading()
             self._end(None)
+
+    def __getstate__(self) -> Any:
+        """Refuse: it reads a connection, which no second one can."""
+        raise TypeError("A stream cannot be copied or pickled; take its text or its response.")
 
     def __del__(self) -> None:
         # The body closes itself when it goes; no lock is taken and no listener hears of it.

@@ -123,7 +123,8 @@ class ClaudeStream:
     @property
     def complete(self) -> bool:
         """Whether the end mark or a stop reason came."""
-        return self.ended or bool(self._message.get("stop_reason"))
+        reason = self._message.get("stop_reason")
+        return self.ended or (isinstance(reason, str) and bool(reason))
 
     def feed(self, event: ServerEvent) -> list[Piece]:
         """Read one event; raises as ``StreamDecoder`` says."""

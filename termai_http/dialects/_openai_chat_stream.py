@@ -133,6 +133,7 @@ class _Choice:
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
+        self._is_new = True
         self._message = Assembled(_GROWING)
         self._content: Text | None = None
         self._calls = _ToolCalls()
@@ -146,8 +147,10 @@ class _Choice:
         for name, value in choice.items():
             if not value:
                 continue
-            if name == "delta":
+            # A server without a stream of its own may send the whole message as its one chunk.
+            if name == "delta" or (name == "message" and self._is_new and "delta" not in choice):
                 if isinstance(value, dict):
+                    self._is_new = False
                     self._add(value, payload, found)
             elif name == "finish_reason":
                 if isinstance(value, str):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from termai_http import (
+    CallCancelled,
     Client,
     DeadlineExceeded,
     HttpClientConfig,
@@ -132,6 +133,22 @@ def test_a_slot_that_a_held_stream_had_goes_to_the_next_call(
     second.close()
     with pytest.raises(StreamInterrupted):
         next(stream)
+
+
+def test_a_slot_that_a_cancelled_stream_had_goes_to_the_next_call(
+    held: Server, one_slot: Client
+) -> None:
+    """Nobody may come to read one that was cancelled: it is closed long before its deadline."""
+    stream = begin(one_slot, held, 600.0)
+    sock = next(iter(one_slot._core.transport()._slots.out.values())).sock
+    stream.cancel()
+    second = begin(one_slot, held, _PATIENCE)
+    assert next(second) == "Hello"
+    assert sock.fileno() == -1
+    second.close()
+    with pytest.raises(CallCancelled):
+        next(stream)
+    assert one_slot.stats().calls.in_flight == 0
 
 
 def test_the_error_carries_the_phase(held: Server, one_slot: Client) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import gc
 import itertools
+import pickle
 import signal
 import socket
 import ssl
@@ -38,6 +40,7 @@ from termai_http import (
     _open_body,
 )
 from termai_http._call import Attempt, Clock
+from termai_http.events import AttemptSucceeded, CallSucceeded
 from tests.faults.connecting import secure
 from tests.faults.drivers import TermaiDriver
 from tests.faults.harness import OVERRUN, Bench, Peer, RawServer, reply_to
@@ -480,6 +483,47 @@ class TestRead:
             assert caught.value.maybe_billed
             must_be_at_rest(client)
 
+    @each_vendor
+    @pytest.mark.parametrize(
+        ("kind", "body", "code", "words"),
+        [
+            (
+                "application/json",
+                b'{"error": {"message": "No such model: m9", "code": "model_not_found"}}',
+                "model_not_found",
+                "No such model: m9",
+            ),
+            ("text/html", b"<h1>Welcome to the network</h1>", None, "Welcome to the network"),
+            ("application/json", b"", None, "empty"),
+        ],
+    )
+    def test_what_came_in_the_place_of_a_stream_is_told(
+        self, serve: Serve, vendor: Vendor, kind: str, body: bytes, code: str | None, words: str
+    ) -> None:
+        """The server's own words say why, whatever it said about its success."""
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        server = serve(lambda peer, _: peer.send(head.encode() + body))
+        with make_client() as client:
+            with pytest.raises(InvalidResponseError, match="no stream of events") as caught:
+                begin(client, server, vendor)
+            assert words in str(caught.value)
+            assert caught.value.code == code
+            assert (caught.value.body or "") == body.decode()
+            must_be_at_rest(client)
+
+    def test_what_comes_slowly_in_the_place_of_a_stream_is_not_waited_for(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A page that does not end is none of the caller's time."""
+        monkeypatch.setattr(_open_body, "_DRAIN_SECONDS", 0.001)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
+        server = serve(lambda peer, _: peer.send(head))
+        with make_client() as client:
+            with pytest.raises(InvalidResponseError, match="no stream of events"):
+                begin(client, server)
+            assert server.saw_the_end()
+            must_be_at_rest(client)
+
     def test_the_last_event_without_its_blank_line_is_read(self, serve: Serve) -> None:
         """After the finish reason the usage still counts, though its event was not ended."""
         events = OPENAI.begin() + OPENAI.text("one") + OPENAI.finish() + OPENAI.count()
@@ -750,6 +794,61 @@ class TestEnded:
                 streams.append(stream)
             assert client.stats().opened == 1
 
+    @each_vendor
+    @each_framing
+    def test_closing_it_elsewhere_ends_a_read(
+        self, serve: Serve, meanwhile: Meanwhile, vendor: Vendor, framing: Framing
+    ) -> None:
+        """Whoever waits for the next piece sees the end, and the call's end is told once."""
+        server, ends = serve(begun(vendor, framing)), []
+        with make_client() as client:
+            client.listen(ends.append)
+            stream = begin(client, server, vendor)
+            assert next(stream) == "one"
+            with meanwhile.doing(stream.close):
+                assert list(stream) == []
+            assert (stream.text, stream.response) == ("one", None)
+            assert server.saw_the_end()
+            must_be_at_rest(client)
+            assert client.stats().calls.successful_requests == 1
+        assert [type(found) for found in ends][-2:] == [AttemptSucceeded, CallSucceeded]
+
+    @each_vendor
+    @each_framing
+    def test_a_second_reader_is_refused(
+        self, serve: Serve, meanwhile: Meanwhile, vendor: Vendor, framing: Framing
+    ) -> None:
+        """While one thread waits for the next piece no other can, and the first one goes on."""
+        go_on = threading.Event()
+        rest = vendor.text("two") + vendor.finish() + vendor.end
+        server = serve(
+            answer_with(
+                framing,
+                vendor.begin() + vendor.text("one"),
+                lambda _: go_on.wait(_PATIENCE),
+                rest,
+                ending(framing),
+            ),
+            close=True,
+        )
+
+        def read_too() -> None:
+            for read in (lambda: next(stream), lambda: next(stream.events())):
+                with pytest.raises(RuntimeError, match="reading"):
+                    read()
+                refused.append(True)
+            go_on.set()
+
+        refused: list[bool] = []
+        with make_client() as client:
+            stream = begin(client, server, vendor)
+            assert next(stream) == "one"
+            with meanwhile.doing(read_too):
+                assert list(stream) == ["two"]
+            assert refused == [True, True]
+            assert stream.response is not None
+            must_be_at_rest(client)
+
     @each_framing
     def test_closing_the_client_ends_a_read(
         self, serve: Serve, meanwhile: Meanwhile, framing: Framing
@@ -877,6 +976,28 @@ class TestEnded:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="counts descriptors")
+@pytest.mark.parametrize("clone", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_it_is_not_copied(serve: Serve, clone: Callable[[Stream], object]) -> None:
+    """Two of them would read one connection; refused at once, and the stream goes on."""
+    go_on = threading.Event()
+    server = serve(
+        answer_with(
+            CHUNKED,
+            OPENAI.begin() + OPENAI.text("one"),
+            lambda _: go_on.wait(_PATIENCE),
+            OPENAI.finish() + OPENAI.end,
+            ending(CHUNKED),
+        )
+    )
+    with make_client() as client:
+        stream = begin(client, server)
+        with pytest.raises(TypeError, match="stream"):
+            clone(stream)
+        go_on.set()
+        assert list(stream) == ["one"]
+        must_be_at_rest(client)
+
+
 def test_many_streams_leave_no_descriptor_open(serve: Serve) -> None:
     """Read, left or broken, in both framings: as many are open as before."""
     with Bench(TermaiDriver()) as bench:

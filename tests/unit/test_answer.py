@@ -9,10 +9,11 @@ import socket
 from collections.abc import Iterable
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from termai_http._answer import Answer
+from termai_http._answer import Answer, BadFraming
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
 PIECES = [b"data: one\n\n", b"x", b"\r\n5\r\n", b"y" * 300]
@@ -141,6 +142,33 @@ def test_compressed_chunks_come_one_by_one() -> None:
     """What cannot be decompressed must not take along what came before it."""
     _, made = answer(frame(b"good", b"bad") + END, headers=b"Content-Encoding: gzip\r\n")
     assert [made.read1(99), made.read1(99), made.read1(99)] == [b"good", b"bad", b""]
+
+
+@pytest.mark.parametrize("cls", [Answer, Plain])
+@pytest.mark.parametrize("after", [b"x\r", b"\n5", b"\r\r", b"xx"])
+def test_what_follows_a_chunk_must_end_its_line(cls: type[Answer], after: bytes) -> None:
+    """No byte is thrown away unseen: a chunk longer than its size is no framing to rely on."""
+    data = b"4\r\ngood" + after + b"\n3\r\nbad\r\n" + END
+    for at in range(len(data)):
+        _, made = answer(*cut(data, [at]), cls=cls)
+        assert read(made) == (b"good", "BadFraming")
+    _, made = answer(data, cls=cls)
+    with pytest.raises(BadFraming):
+        made.read()
+
+
+@pytest.mark.parametrize(
+    ("size", "error"),
+    [
+        *((line, "BadFraming") for line in (b"g\r\n", b"-5\r\n", b"\r\n", b"5 5\n")),
+        *((line, "IncompleteRead") for line in (b"", b"5", b"5\r", b"g")),
+    ],
+)
+def test_a_size_that_is_none_is_told_from_one_cut_short(size: bytes, error: str) -> None:
+    """The one is a server that speaks no HTTP, the other a connection that broke."""
+    for cls in (Answer, Plain):
+        _, made = answer(frame(b"good") + size, cls=cls)
+        assert read(made) == (b"good", error)
 
 
 ODD_SIZES = st.sampled_from(

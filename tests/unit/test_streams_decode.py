@@ -686,6 +686,26 @@ class TestOpenAI:
         assert decoder.complete
         assert decoder.result().usage.input_tokens == 12
 
+    def test_a_whole_message_in_the_place_of_deltas_is_read(self) -> None:
+        """Some servers have no stream of their own, and send all of the reply in one event."""
+        call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        message = {"role": "assistant", "content": "Hi", "tool_calls": [call]}
+        choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+        decoder = decoder_of(OpenAI())
+        pieces = feed(decoder, sse({"id": "r1", "choices": [choice]}) + OpenAI.end)
+        kinds = [("text", "Hi"), ("tool_call_delta", "{}"), ("tool_call", ""), ("finish", "")]
+        assert pairs(pieces) == kinds
+        assert decoder.result().text == "Hi"
+        assert values(pieces, "tool_call") == list(decoder.result().tool_calls)
+
+    @pytest.mark.parametrize("delta", [{}, {"delta": {"content": "b"}}])
+    def test_a_whole_message_beside_deltas_is_none_of_them(self, delta: Any) -> None:
+        """Others repeat in every chunk, or in the last one, what came so far."""
+        openai, decoder = OpenAI(), decoder_of(OpenAI())
+        whole = {"index": 0, "message": {"content": "ab"}, "finish_reason": "stop", **delta}
+        feed(decoder, openai.texts("a", *("" if delta else "b")) + sse({"choices": [whole]}))
+        assert decoder.result().text == decoder.text() == "ab"
+
     def test_a_chunk_may_say_everything_at_once(self) -> None:
         """Text, a call, the finish and the usage of one chunk are events of their own."""
         openai = OpenAI()
@@ -943,6 +963,17 @@ class TestClaude:
         feed(decoder, claude.event("message_delta", delta=delta, context_management={"y": 2}))
         raw = decoder.result().raw
         assert (raw["stop_details"], raw["context_management"]) == ({"x": 1}, {"y": 2})
+
+    @pytest.mark.parametrize("reason", [{"type": "end_turn"}, ["end_turn"], 1, True])
+    def test_a_reason_that_is_no_text_is_none(self, reason: Any) -> None:
+        """It ends nothing, and is told to nobody as the reason."""
+        claude = Claude()
+        decoder = decoder_of(claude)
+        pieces = feed(decoder, claude.begin() + claude.texts("Hi") + claude.finish(reason))
+        assert not decoder.complete
+        assert values(pieces, "finish") == []
+        feed(decoder, claude.end)
+        assert (decoder.complete, decoder.result().finish_reason) == (True, None)
 
     def test_a_known_event_without_an_object_is_an_error(self) -> None:
         """The vendor's own events must be JSON objects, whatever their name says."""
