@@ -14,6 +14,7 @@ __all__ = [
     "read_refusal",
     "read_text",
     "read_thinking",
+    "read_tool_call",
     "read_tool_calls",
     "read_turn",
     "read_usage",
@@ -44,10 +45,12 @@ def read_tool_calls(content: Iterable[Any]) -> tuple[ToolCall, ...]:
 
     One without an id gets one that is the same each time it is read.
     """
-    return tuple(
-        tool_call(_id_of(block, at), block.get("name"), block.get("input") or {})
-        for at, block in enumerate(_of(content, "tool_use"))
-    )
+    return tuple(read_tool_call(block, at) for at, block in enumerate(_of(content, "tool_use")))
+
+
+def read_tool_call(block: Mapping[str, Any], at: int) -> ToolCall:
+    """Read one of them, the ``at``-th of its message."""
+    return tool_call(_id_of(block, at), block.get("name"), block.get("input") or {})
 
 
 def _id_of(block: Mapping[str, Any], at: int) -> str:

@@ -9,8 +9,8 @@ from .. import _json
 from .._sse import ServerEvent
 from ..errors import InvalidResponseError
 from ..models import ToolCall
-from ._base import Decoded, Piece, tool_call
-from ._claude_reply import read_usage
+from ._base import Decoded, Piece
+from ._claude_reply import read_tool_call, read_usage
 from ._errors import event_error, event_object, no_object_error
 from ._pieces import Assembled, InOrder, Text
 
@@ -221,9 +221,8 @@ class ClaudeStream:
             pieces += block.known(list(block.fields.flush()))
             if block.kind == "tool_use" and not block.whole:
                 block.whole = True
-                built = block.built()
-                call = tool_call(built.get("id"), built.get("name"), built.get("input"))
-                pieces.append(("tool_call", call))
+                tools = [one for one in self._blocks if one.kind == "tool_use"]
+                pieces.append(("tool_call", read_tool_call(block.built(), tools.index(block))))
         return pieces
 
     def _new_block(self, index: int, kind: str) -> _Block:

@@ -1088,3 +1088,16 @@ def test_odd_events_break_nothing(cls: Any, data: st.DataObject) -> None:
     # Blocks may come mixed, so only the characters are the same ones.
     assert sorted(result.text) == sorted(text)
     result.text.encode()
+
+
+def test_a_call_without_an_id_has_the_same_one_in_the_events_and_in_the_reply() -> None:
+    """Whoever answers what an event asked for names the call as the reply does."""
+    start = {"type": "content_block_start", "content_block": {"type": "tool_use", "name": "f"}}
+    transcript = b"".join(
+        b"data: " + json.dumps({**start, "index": index}).encode() + b"\n\n" for index in range(2)
+    )
+    transcript += b'data: {"type":"message_delta","delta":{"stop_reason":"tool_use"}}\n\n'
+    decoder = ClaudeMessages().decode_stream(list)
+    calls = [value for kind, value, _ in feed(decoder, transcript) if kind == "tool_call"]
+    assert calls == list(decoder.result().tool_calls)
+    assert len({"", *(call.id for call in calls)}) == 3
