@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -21,6 +22,12 @@ _NAMES = {
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
     *("requests_ca_bundle", "curl_ca_bundle", "ssl_cert_file", "ssl_cert_dir", "netrc"),
 }
+
+
+def pytest_collection_finish() -> None:
+    """Let the collections of the tests pass over what the imports made: it stays to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
