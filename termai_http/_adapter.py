@@ -16,7 +16,7 @@ from ._log import log
 from ._options import CallOptions
 from ._queries import ask_for_models, send_count, send_models
 from ._query_models import ModelInfo
-from ._shared import client
+from ._shared import chosen
 from ._target import Account
 from .config import RetryConfig
 from .errors import TermaiHttpError
@@ -25,7 +25,7 @@ from .models import ChatRequest, ChatResponse
 if TYPE_CHECKING:
     from ._stream import Stream
 
-__all__ = ["Adapter", "known", "send_as"]
+__all__ = ["Adapter", "send_as"]
 
 
 _HEALTH_TIMEOUT = 5.0
@@ -43,8 +43,7 @@ def send_as(
     """Make a call for an account; what it raised comes as a value, for the face to raise."""
     try:
         options = CallOptions(**given)
-        used = on if on is not None else client()
-        return send(used._core, account, request, options)
+        return send(chosen(on)._core, account, request, options)
     except TermaiHttpError as error:
         return error.with_traceback(None)
     except BaseException as error:
@@ -62,6 +61,17 @@ class Adapter:
         url = self._account.base_url or "default base URL"
         # Refused when it is used, and until then not to be shown: a password, a key in a query.
         return f"<{type(self).__name__} {url.rpartition('@')[2].partition('?')[0]}>"
+
+    def _ask(
+        self,
+        request: Any,
+        send: Callable[[Core, Account, Any, CallOptions], T | TermaiHttpError],
+        given: Mapping[str, Any],
+        options: dict[str, Any],
+    ) -> T:
+        """Make a call for this account, with a method's own arguments and its ``**options``."""
+        options = {**given, **_known(options)}
+        return unwrap(send_as(self._client, self._account, request, options, send))
 
     @hiding
     def chat_completion(
@@ -89,8 +99,8 @@ class Adapter:
             TermaiHttpError: As ``termai_http.chat``.
         """
         given = {"api_key": api_key, "timeout": timeout, "retry": retry}
-        given |= {"api_version": api_version, **known(options)}
-        return unwrap(send_as(self._client, self._account, request, given, send_chat))
+        given |= {"api_version": api_version}
+        return self._ask(request, send_chat, given, options)
 
     @hiding
     def stream(
@@ -118,9 +128,9 @@ class Adapter:
         Raises:
             TermaiHttpError: As ``termai_http.stream``.
         """
-        given = {"api_key": api_key, "timeout": timeout, "retry": retry, "api": api}
-        given |= {"api_version": api_version, **known(options)}
-        return unwrap(send_as(self._client, self._account, request, given, open_stream))
+        given = {"api_key": api_key, "timeout": timeout, "retry": retry}
+        given |= {"api_version": api_version, "api": api}
+        return self._ask(request, open_stream, given, options)
 
     @hiding
     def count_tokens(
@@ -141,8 +151,8 @@ class Adapter:
             TermaiHttpError: As ``termai_http.count_tokens``.
         """
         given = {"api_key": api_key, "timeout": timeout, "retry": retry}
-        given |= {"api_version": api_version, **known(options)}
-        return unwrap(send_as(self._client, self._account, request, given, send_count))
+        given |= {"api_version": api_version}
+        return self._ask(request, send_count, given, options)
 
     @hiding
     def list_models(
@@ -160,8 +170,8 @@ class Adapter:
             TermaiHttpError: As ``termai_http.list_models``.
         """
         given = {"api_key": api_key, "timeout": timeout, "retry": retry}
-        given |= {"api_version": api_version, **known(options)}
-        return unwrap(send_as(self._client, self._account, {}, given, send_models))
+        given |= {"api_version": api_version}
+        return self._ask({}, send_models, given, options)
 
     def health_check(self) -> bool:
         """Tell whether vendor, key and URL work, by asking for the models.
@@ -172,9 +182,8 @@ class Adapter:
             False on any failure, whose reason is logged as a warning.
         """
         try:
-            used = self._client if self._client is not None else client()
             options = CallOptions(timeout=_HEALTH_TIMEOUT, retry=RetryConfig(max_attempts=1))
-            result = ask_for_models(used._core, self._account, options)
+            result = ask_for_models(chosen(self._client)._core, self._account, options)
         except Exception as error:
             result = error  # type: ignore[assignment]
         if isinstance(result, Exception):
@@ -192,7 +201,7 @@ class Adapter:
 _OPTION_NAMES = frozenset({"extra_headers", "extra_query", "extra_body", "base_url", "cancel"})
 
 
-def known(options: dict[str, Any]) -> dict[str, Any]:
+def _known(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of an adapter's call, refused where one is none."""
     for name in sorted(set(options) - _OPTION_NAMES):
         raise TypeError(

@@ -15,13 +15,13 @@ from ._core import Core, Job
 from ._importing import importing
 from ._log import log
 from ._options import CallOptions
-from ._request import encode_body, job_for, texts_of, with_specs
+from ._request import encode_body, job_for, refused, texts_of, with_specs
 from ._secrets import mask_echoes
 from ._specs import OutputSpec
 from ._sse import EventParser
 from ._stream import EventSource, Stream, not_a_stream
 from ._target import Account, Target, resolve
-from .dialects._base import Decoded, StreamDecoder
+from .dialects._base import Decoded, StreamDecoder, lowered
 from .dialects._errors import decode_object, request_id, status_error
 from .errors import (
     APIStatusError,
@@ -70,7 +70,7 @@ def send_chat(
         plan = _prepare(core, account, request, options)
         job = _job(plan, options, started)
     except TermaiHttpError as error:
-        return _refused(error, account)
+        return refused(error, account)
 
     def read(response: requests.Response, call: Call) -> ChatResponse | TermaiHttpError:
         return _read(response, call, plan)
@@ -92,7 +92,7 @@ def open_stream(
         plan.target.dialect.ask_to_stream(plan.body)
         job = _job(plan, options, started, streaming=True)
     except TermaiHttpError as error:
-        return _refused(error, account)
+        return refused(error, account)
 
     def read(answer: Any, call: Call) -> Stream | TermaiHttpError:
         if getattr(answer, "response", None) is None:
@@ -101,11 +101,6 @@ def open_stream(
 
     outcome = core.open(job, read)
     return outcome.error if outcome.error is not None else cast("Stream", outcome.value)
-
-
-def _refused(error: TermaiHttpError, account: Account) -> TermaiHttpError:
-    error.provider = error.provider or account.provider
-    return error.with_traceback(None)
 
 
 def _prepare(
@@ -254,12 +249,3 @@ def _reply(
         parsed=parsed,
         refusal=decoded.refusal,
     )
-
-
-def lowered(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers with their names in lower case."""
-    # What requests gives has them ready; a test's own answer may have a plain dict.
-    items = getattr(headers, "lower_items", None)
-    if items is not None:
-        return dict(items())
-    return {name.lower(): value for name, value in headers.items()}

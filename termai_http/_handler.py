@@ -11,7 +11,7 @@ from ._client import Client
 from ._core import Job
 from ._frames import hiding, unwrap
 from ._options import check_headers
-from ._shared import client
+from ._shared import chosen
 from ._target import check_url
 from .config import RetryConfig
 from .dialects._errors import status_error
@@ -86,7 +86,7 @@ class RequestHandler:
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any] | None
     ) -> requests.Response | TermaiHttpError:
-        used = self._client if self._client is not None else client()
+        used = chosen(self._client)
         check_headers(headers, "headers")
         job = Job(
             method=method,

@@ -14,8 +14,9 @@ from ._core import Core, Job
 from ._options import CallOptions
 from ._query_models import EmbeddingRequest, Embeddings, ModelInfo
 from ._query_replies import read_count, read_embeddings, read_models
-from ._request import job_for, model_or_default, texts_of, with_specs
+from ._request import job_for, model_or_default, refused, texts_of, with_specs
 from ._target import Account, Target, is_openai, resolve
+from .dialects._base import lowered
 from .dialects._errors import decode_object, request_id, status_error
 from .errors import InvalidRequestError, InvalidResponseError, MissingKeyError, TermaiHttpError
 from .models import ChatRequest
@@ -64,7 +65,7 @@ def send_embeddings(
         body = _embedding_body(target, request, options)
         job = _post(target, options, "/embeddings", body, started)
     except TermaiHttpError as error:
-        return _refused(error, account)
+        return refused(error, account)
 
     def decode(payload: Mapping[str, Any], response: requests.Response, call: Call) -> Embeddings:
         headers = response.headers
@@ -72,7 +73,7 @@ def send_embeddings(
             **read_embeddings(payload, body),
             request_id=request_id(headers),
             status_code=response.status_code,
-            headers={name.lower(): value for name, value in headers.items()},
+            headers=lowered(headers),
             attempts=call.attempts,
             elapsed=call.elapsed(),
             raw=payload,
@@ -95,7 +96,7 @@ def send_count(
         path = target.dialect.path + _COUNT_PATHS[account.provider]
         job = _post(target, options, path, body, started)
     except TermaiHttpError as error:
-        return _refused(error, account)
+        return refused(error, account)
 
     def decode(payload: Mapping[str, Any], response: requests.Response, call: Call) -> int:
         return read_count(payload)
@@ -132,9 +133,9 @@ def send_models(
         unasked = account.provider == "openai" and options.provider is None
         if unasked and isinstance(error, MissingKeyError):
             error.message += ' Claude\'s models are listed with provider="claude".'
-        return _refused(error, account)
+        return refused(error, account)
     endless = InvalidResponseError("The pages of models repeat themselves, or never end.")
-    return _refused(endless, account)
+    return refused(endless, account)
 
 
 def ask_for_models(
@@ -146,7 +147,7 @@ def ask_for_models(
         # With one attempt there is none left for a connection that turns out to be stale.
         job = job_for(target, options, url=target.models_url, method="GET", fresh=True)
     except TermaiHttpError as error:
-        return _refused(error, account)
+        return refused(error, account)
 
     def decode(
         payload: Mapping[str, Any], response: requests.Response, call: Call
@@ -270,8 +271,3 @@ def _ask(
 def _as_object(content: bytes) -> bytes:
     """Put the bare list that some servers send in its place."""
     return b'{"data":%b}' % content if content[:64].lstrip().startswith(b"[") else content
-
-
-def _refused(error: TermaiHttpError, account: Account) -> TermaiHttpError:
-    error.provider = error.provider or account.provider
-    return error.with_traceback(None)

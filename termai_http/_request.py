@@ -13,11 +13,11 @@ from ._importing import importing
 from ._in_flight import CancelToken
 from ._options import CallOptions
 from ._secrets import request_texts
-from ._target import Target
-from .errors import InvalidRequestError
+from ._target import Account, Target
+from .errors import InvalidRequestError, TermaiHttpError
 from .models import ChatRequest
 
-__all__ = ["encode_body", "job_for", "model_or_default", "texts_of", "with_specs"]
+__all__ = ["encode_body", "job_for", "model_or_default", "refused", "texts_of", "with_specs"]
 
 _MODEL_VARIABLE = "TERMAI_HTTP_MODEL"
 
@@ -95,6 +95,12 @@ def texts_of(body: Any, target: Target, options: CallOptions) -> list[str]:
     given = [*(options.extra_headers or {}).values(), *(options.extra_query or {}).values()]
     texts = (text for text in given if isinstance(text, str))
     return request_texts(body, [*target.auth.values(), *texts])
+
+
+def refused(error: TermaiHttpError, account: Account) -> TermaiHttpError:
+    """Return the error of what was not sent, without the frames that hold key and prompt."""
+    error.provider = error.provider or account.provider
+    return error.with_traceback(None)
 
 
 def job_for(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HttpClientManager",
     "chat",
+    "chosen",
     "client",
     "client_with_config",
     "close",
@@ -140,7 +141,8 @@ def show_http_stats(file: TextIO | None = None) -> None:
     print(format_stats(stats()), file=sys.stderr if file is None else file)
 
 
-def _chosen(given: Client | None) -> Client:
+def chosen(given: Client | None) -> Client:
+    """Return the client that was given, else the process-wide one."""
     return client() if given is None else given
 
 
@@ -217,7 +219,7 @@ def chat(
         CallCancelled: ``cancel`` was cancelled.
         ClientClosed: The client was closed.
     """
-    return unwrap(send_with(lambda: _chosen(client), locals(), send_chat))
+    return unwrap(send_with(lambda: chosen(client), locals(), send_chat))
 
 
 @hiding
@@ -260,7 +262,7 @@ def stream(
     Raises:
         TermaiHttpError: As ``chat()``; while it is read, ``StreamInterrupted``.
     """
-    return unwrap(send_with(lambda: _chosen(client), locals(), open_stream))
+    return unwrap(send_with(lambda: chosen(client), locals(), open_stream))
 
 
 class HttpClientManager:

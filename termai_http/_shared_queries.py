@@ -10,7 +10,7 @@ from ._frames import hiding, unwrap
 from ._in_flight import CancelToken
 from ._queries import send_count, send_embeddings, send_models
 from ._query_models import Embeddings, ModelInfo
-from ._shared import client as shared_client
+from ._shared import chosen
 from .config import RetryConfig
 from .models import Prompt
 
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from ._client import Client
 
 __all__ = ["count_tokens", "embed", "list_models"]
-
-
-def _chosen(given: Client | None) -> Client:
-    return shared_client() if given is None else given
 
 
 @hiding
@@ -70,7 +66,7 @@ def embed(
         InvalidResponseError: There is not one vector of numbers for each text.
         TermaiHttpError: As ``chat()``.
     """
-    return unwrap(ask_with(lambda: _chosen(client), locals(), embedding_request, send_embeddings))
+    return unwrap(ask_with(lambda: chosen(client), locals(), embedding_request, send_embeddings))
 
 
 @hiding
@@ -110,7 +106,7 @@ def count_tokens(
         InvalidResponseError: The answer has no number of tokens.
         TermaiHttpError: As ``chat()``.
     """
-    return unwrap(ask_with(lambda: _chosen(client), locals(), chat_request, send_count))
+    return unwrap(ask_with(lambda: chosen(client), locals(), chat_request, send_count))
 
 
 @hiding
@@ -149,4 +145,4 @@ def list_models(
         InvalidResponseError: An answer is no list of models, or the pages never end.
         TermaiHttpError: As ``chat()``.
     """
-    return unwrap(ask_with(lambda: _chosen(client), locals(), lambda given: None, send_models))
+    return unwrap(ask_with(lambda: chosen(client), locals(), lambda given: None, send_models))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._frames import hiding, unwrap
 from ._in_flight import CancelToken
 from ._run_tools import run_with
-from ._shared import client as shared_client
+from ._shared import chosen
 from .config import RetryConfig
 from .models import Prompt
 
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from ._tool_run import ToolRun
 
 __all__ = ["run_tools"]
-
-
-def _chosen(given: Client | None) -> Client:
-    return shared_client() if given is None else given
 
 
 @hiding
@@ -98,4 +94,4 @@ def run_tools(
         InvalidRequestError: A function can be no tool, or as ``chat()``; nothing was sent.
         TermaiHttpError: As ``chat()``, from any round; ``DeadlineExceeded`` also before one.
     """
-    return unwrap(run_with(lambda: _chosen(client), locals()))
+    return unwrap(run_with(lambda: chosen(client), locals()))

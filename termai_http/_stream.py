@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ._call import Call
 from ._sse import EventParser, ServerEvent
-from .dialects._base import Piece
+from .dialects._base import Piece, lowered
 from .errors import (
     CallCancelled,
     ClientClosed,
@@ -219,7 +219,7 @@ class Stream:
     @property
     def headers(self) -> Mapping[str, str]:
         """The answer's headers, names in lower case."""
-        return {name.lower(): value for name, value in self._source.body.response.headers.items()}
+        return lowered(self._source.body.response.headers)
 
     def __iter__(self) -> Iterator[str]:
         return self

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._adapter import Adapter, known, send_as
+from ._adapter import Adapter, send_as
 from ._chat import open_stream, send_chat
 from ._client import Client
 from ._frames import hiding, unwrap
@@ -77,8 +77,7 @@ class OpenAIAdapter(Adapter):
             TermaiHttpError: As ``termai_http.chat``.
         """
         given = {"api_key": api_key, "timeout": timeout, "retry": retry}
-        given |= {"api": "responses", **known(options)}
-        return unwrap(send_as(self._client, self._account, request, given, send_chat))
+        return self._ask(request, send_chat, {**given, "api": "responses"}, options)
 
     @hiding
     def embed(
@@ -107,9 +106,9 @@ class OpenAIAdapter(Adapter):
         Raises:
             TermaiHttpError: As ``termai_http.embed``.
         """
-        given = {"api_key": api_key, "timeout": timeout, "retry": retry, **known(options)}
+        given = {"api_key": api_key, "timeout": timeout, "retry": retry}
         asked = EmbeddingRequest(texts=texts, model=model, dimensions=dimensions)
-        return unwrap(send_as(self._client, self._account, asked, given, send_embeddings))
+        return self._ask(asked, send_embeddings, given, options)
 
 
 @hiding

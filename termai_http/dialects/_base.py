@@ -14,7 +14,16 @@ from .._sse import ServerEvent
 from ..errors import InvalidRequestError
 from ..models import ChatRequest, ToolCall, Usage
 
-__all__ = ["Decoded", "Dialect", "Piece", "StreamDecoder", "count", "made_good", "tool_call"]
+__all__ = [
+    "Decoded",
+    "Dialect",
+    "Piece",
+    "StreamDecoder",
+    "count",
+    "lowered",
+    "made_good",
+    "tool_call",
+]
 
 Piece: TypeAlias = "tuple[str, Any, Mapping[str, Any]]"
 """A piece of a streamed reply: the type of its ``StreamEvent``, its value, the vendor's own event.
@@ -165,3 +174,12 @@ def _as_text(arguments: Mapping[str, Any]) -> str:
     except InvalidRequestError:
         # Nested too deeply to be sent again.
         return ""
+
+
+def lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with their names in lower case."""
+    # What requests gives has them ready; a test's own answer may have a plain dict.
+    items = getattr(headers, "lower_items", None)
+    if items is not None:
+        return dict(items())
+    return {name.lower(): value for name, value in headers.items()}
