@@ -50,4 +50,5 @@ def _hints(cls: type) -> list[Any]:
     try:
         return list(typing.get_type_hints(cls, include_extras=True).values())
     except Exception:
+        # Whatever comes of evaluating annotations; what makes the schema tells it in words.
         return []

@@ -167,6 +167,7 @@ def _kept_adapter(kind: Any) -> Any:
         try:
             return sys.modules["pydantic"].TypeAdapter(kind)
         except Exception:
+            # What pydantic cannot read may still be msgspec's.
             if must:
                 raise
             return None

@@ -237,7 +237,6 @@ class TestWhole:
 
     def test_output_is_parsed(self, serve: Serve, client: Client) -> None:
         """The final message alone is the value; a refusal is an error in the model's words."""
-        pytest.importorskip("msgspec")
         schema = {
             "type": "object",
             "properties": {"a": {"type": "integer"}},
