@@ -7,12 +7,12 @@ import io
 import re
 import socket
 import weakref
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
+from ._answer_head import AnswerHead
 from ._call import Attempt, active
-
-if TYPE_CHECKING:
-    from urllib3.response import HTTPResponse
+from ._socket import bind_time
 
 __all__ = ["Answer", "BadFraming", "TooLong", "check_length"]
 
@@ -43,9 +43,12 @@ class TooLong(http.client.HTTPException):
 class _BoundReader(io.RawIOBase):
     """Reads a socket, giving each read no more time than its attempt has left."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, attempt: Attempt) -> None:
+    def __init__(
+        self, raw: io.RawIOBase, sock: socket.socket, attempt: Attempt, came: bytes
+    ) -> None:
         self._raw = raw
         self._sock = sock
+        self._came = came
         # An idle connection may remember its last answer, which must keep no call alive.
         self._attempt = weakref.ref(attempt)
         self.head = bytearray()
@@ -67,22 +70,22 @@ class _BoundReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if self.dry:
+        if self.dry and not self._came:
             return 0
         attempt = self.attempt
         in_head = attempt.phase != "body"
         if in_head and len(self.head) > attempt.limits.headers:
             raise _too_long(attempt)
-        budget = attempt.read_budget()
-        # To set it asks the system, and a stream's is nearly always the same.
-        if self._sock.gettimeout() != budget:
-            self._sock.settimeout(budget)
-        size = self._raw.readinto(buffer)
-        if size:
+        if self._came:
+            size = min(len(self._came), len(buffer))
+            buffer[:size], self._came = self._came[:size], self._came[size:]
+        else:
+            bind_time(self._sock, attempt.read_budget())
+            size = self._raw.readinto(buffer) or 0
             attempt.received += size
-            if in_head:
-                self.head += memoryview(buffer)[:size]
-        return cast("int | None", size)
+        if in_head:
+            self.head += memoryview(buffer)[:size]
+        return size
 
     def close(self) -> None:
         if not self.closed:
@@ -104,13 +107,51 @@ class Answer(http.client.HTTPResponse):
     _bound: _BoundReader | None = None
     _one_by_one: bool | None = None
 
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        *args: Any,
+        attempt: Attempt | None = None,
+        came: bytes = b"",
+        **kwargs: Any,
+    ) -> None:
+        """Read from ``sock``, after what ``came`` of the answer already.
+
+        Args:
+            sock: The socket.
+            *args: As http.client's own.
+            attempt: Whose time binds it; None for the one that this thread is sending.
+            came: What was read already.
+            **kwargs: As http.client's own.
+        """
         super().__init__(sock, *args, **kwargs)
         self._interim = 0
-        attempt = active.attempt
+        attempt = attempt or active.attempt
         if attempt is not None:
-            self._bound = _BoundReader(self.fp.detach(), sock, attempt)
+            self._bound = _BoundReader(self.fp.detach(), sock, attempt, came)
             self.fp = io.BufferedReader(self._bound)
+
+    def adopt(self, head: AnswerHead) -> None:
+        """Take a head that was read already, in the place of ``begin()``; the body follows."""
+        self.headers = self.msg = cast("Any", head.headers)
+        self.code = self.status = head.status
+        self.reason, self.version = "", 11
+        self.chunked, self.chunk_left = head.length is None, None
+        self.length = head.length
+        self.will_close = head.closes
+
+    def rest(self, most: int) -> Iterator[bytes]:
+        """Yield the body as it arrives, chunks undone, in pieces of at most so many bytes.
+
+        Raises:
+            IncompleteRead: It ended before its end.
+        """
+        while piece := self.read1(most):
+            yield piece
+        if self.length and not self.chunked:
+            raise http.client.IncompleteRead(b"", self.length)
+        if self.fp is not None:
+            self._close_conn()
 
     def _read_status(self) -> tuple[str, int, str]:
         guarded = self._bound is not None
@@ -238,18 +279,22 @@ class Answer(http.client.HTTPResponse):
         super()._close_conn()  # type: ignore[misc]
 
 
-def check_length(response: HTTPResponse, attempt: Attempt) -> None:
-    """Refuse an answer whose length is in doubt (RFC 9112, section 6.3)."""
-    length = response.headers.get("content-length")
+def check_length(headers: Mapping[str, str], version: int, attempt: Attempt) -> None:
+    """Refuse an answer whose length is in doubt (RFC 9112, section 6.3).
+
+    Args:
+        headers: Its headers, those of one name joined.
+        version: 10 or 11, of HTTP.
+        attempt: Whose connection it may spoil.
+    """
+    length = headers.get("content-length")
     # Several fields come joined, and are none then, equal ones too.
     if length is not None and not _LENGTH.fullmatch(length.strip(" \t")):
-        response.close()
         raise BadFraming("its Content-Length is none")
-    coding = response.headers.get("transfer-encoding")
+    coding = headers.get("transfer-encoding")
     if coding is not None:
         if coding.lower() != "chunked":
-            response.close()
             raise BadFraming("its Transfer-Encoding is not chunked")
         # Both at once may be an attempt at smuggling, and HTTP/1.0 knows no chunks.
-        if length is not None or response.version < 11:
+        if length is not None or version < 11:
             attempt.spoiled = True

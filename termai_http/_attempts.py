@@ -14,10 +14,9 @@ from ._retry import Gate, Kind, ServerWish, Verdict, classify, server_wish
 from .config import RetryConfig
 
 if TYPE_CHECKING:
-    import requests
-
     from ._call import Attempt
-    from ._transport import Transport
+    from ._route import Outgoing
+    from ._transport import Answered, Transport
 
 __all__ = ["Outcome", "make_attempts"]
 
@@ -39,12 +38,12 @@ class Outcome(Generic[T]):
 
     value: T | None = None
     error: errors.TermaiHttpError | None = None
-    response: requests.Response | None = None
+    response: Answered | None = None
 
 
 def make_attempts(
     transport: Transport,
-    request: requests.PreparedRequest,
+    outgoing: Outgoing,
     call: Call,
     *,
     policy: RetryConfig,
@@ -59,7 +58,7 @@ def make_attempts(
 
     Args:
         transport: What carries the attempts.
-        request: The prepared request, the same for every attempt.
+        outgoing: The request, the same for every attempt.
         call: The call's state.
         policy: How often and how long.
         limits: What bounds one attempt.
@@ -71,20 +70,20 @@ def make_attempts(
         listeners: Who hears of it.
     """
     gate: Gate | None = None
-    budget = transport.budget_of(request)
+    budget = outgoing.route.budget
     while True:
         if call.interrupted is not None:
             return Outcome(error=_ended(call))
         attempt = call.begin_attempt(fresh=fresh, pooled=pooled, limits=limits)
         if listeners:
             listeners.emit(events.AttemptStarted(attempt=call.attempts, **_who(call)))
-        result = transport.exchange(request, attempt, keep_open=keep_open)
-        response: requests.Response | None = None
+        result = transport.exchange(outgoing, attempt, keep_open=keep_open)
+        response: Answered | None = None
         value: T | errors.TermaiHttpError
         if isinstance(result, errors.TermaiHttpError):
             value = result
         else:
-            response = cast("requests.Response", getattr(result, "response", result))
+            response = cast("Answered", getattr(result, "response", result))
             value = read(result)
         if not isinstance(value, errors.TermaiHttpError):
             budget.give_back()
@@ -169,7 +168,7 @@ def _who(call: Call) -> dict[str, Any]:
 
 
 def _tell_success(
-    listeners: events.Listeners, call: Call, attempt: Attempt, response: requests.Response | None
+    listeners: events.Listeners, call: Call, attempt: Attempt, response: Answered | None
 ) -> None:
     listeners.emit(
         events.AttemptSucceeded(

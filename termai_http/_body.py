@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from urllib3.response import HTTPResponse
 
@@ -14,14 +14,29 @@ from .errors import InvalidResponseError, ResponseTooLarge, TruncatedResponse
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["pieces", "read_body"]
+__all__ = ["decoded", "pieces", "read_body"]
 
 _CHUNK = 65536
 _MOST_AT_ONCE = 1024 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-def read_body(response: requests.Response, limit: int) -> bytes:
+class Source(Protocol):
+    """An answer whose body was not read, past requests."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Its fields, names in lower case."""
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body as they were announced; None where nothing was."""
+
+    def raw_pieces(self) -> Iterator[bytes]:
+        """Yield the body as it arrives, in its content coding."""
+
+
+def read_body(response: requests.Response | Source, limit: int) -> bytes:
     """Read a whole body, decoded of its content coding.
 
     Args:
@@ -33,12 +48,12 @@ def read_body(response: requests.Response, limit: int) -> bytes:
         InvalidResponseError: Its content coding is unknown or broken.
         TruncatedResponse: Its content coding ends too early.
     """
-    raw = response.raw
-    known = getattr(raw, "length_remaining", None)
+    raw: Any = getattr(response, "raw", None)
+    known = getattr(response, "length", None) if raw is None else _length_of(raw)
     if known is not None and "content-encoding" not in response.headers:
         if known > limit:
             raise _too_large(limit)
-        if known <= _MOST_AT_ONCE:
+        if known <= _MOST_AT_ONCE and raw is not None:
             return cast("bytes", raw.read(decode_content=False))
     # Room is made for what comes, not for what is announced; and not in a list to join: a server
     # may send chunks so small that their objects fill the memory.
@@ -48,20 +63,37 @@ def read_body(response: requests.Response, limit: int) -> bytes:
     return body.getvalue()
 
 
-def pieces(response: requests.Response, limit: int) -> Iterator[bytes]:
+def pieces(response: requests.Response | Source, limit: int) -> Iterator[bytes]:
     """Yield a body as it arrives, decoded of its content coding; raises as ``read_body``."""
-    raw = response.raw
-    plain = isinstance(raw, HTTPResponse)
+    coding = response.headers.get("content-encoding", "")
+    raw = getattr(response, "raw", None)
+    if raw is None:
+        return _decoded(cast("Source", response).raw_pieces(), coding, limit)
+    if isinstance(raw, HTTPResponse):
+        return _decoded(_raw_pieces(raw), coding, limit)
     # What a test put in the place of urllib3's response decodes itself, if at all.
-    decoder = _decoder(response.headers.get("content-encoding", "")) if plain else None
+    return _decoded(cast("requests.Response", response).iter_content(_CHUNK), "", limit)
+
+
+def _length_of(raw: Any) -> int | None:
+    return getattr(raw, "length_remaining", None)
+
+
+def decoded(body: bytes, coding: str, limit: int) -> bytes:
+    """Return a body decoded of its content coding; raises as ``read_body``."""
+    return b"".join(_decoded((body,), coding, limit))
+
+
+def _decoded(raw: Iterable[bytes], coding: str, limit: int) -> Iterator[bytes]:
+    decoder = _decoder(coding) if coding else None
     left = limit
-    for piece in _raw_pieces(raw) if plain else response.iter_content(_CHUNK):
-        for decoded in decoder.feed(piece, left) if decoder else (piece,):
-            if len(decoded) > left:
-                yield decoded[:left]
+    for piece in raw:
+        for part in decoder.feed(piece, left) if decoder else (piece,):
+            if len(part) > left:
+                yield part[:left]
                 raise _too_large(limit)
-            left -= len(decoded)
-            yield decoded
+            left -= len(part)
+            yield part
     if decoder is not None:
         decoder.finish()
 

@@ -19,9 +19,9 @@ from urllib3.exceptions import (
     NewConnectionError,
 )
 
-from ._answer import Answer, check_length
+from ._answer import Answer, BadFraming, check_length
 from ._call import active
-from ._slots import Lease, LeaseHolder
+from ._lease import Lease, LeaseHolder
 from ._socket import open_socket
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Connection(HTTPConnection):
     response_class = Answer
     lease: Lease | None = None
     holder: LeaseHolder | None = None
+    given_back = False
     _connecting = False
     _handing_over = False
     _handed: Any = None
@@ -127,7 +128,11 @@ class Connection(HTTPConnection):
             self._handing_over = False
         if attempt is not None:
             attempt.phase = "body"
-            check_length(response, attempt)
+            try:
+                check_length(response.headers, response.version, attempt)
+            except BadFraming:
+                response.close()
+                raise
         return response
 
     def close(self) -> None:

@@ -48,6 +48,7 @@ class Job:
         cancel: A ``CancelToken``.
         started: Monotonic instant of the call's entry; None means when it is run.
         fresh: Whether its first attempt must open a connection.
+        for_requests: Whether its answer must be one of requests.
     """
 
     method: str = "POST"
@@ -62,6 +63,7 @@ class Job:
     cancel: CancelToken | None = None
     started: float | None = None
     fresh: bool = False
+    for_requests: bool = False
 
 
 class Core:
@@ -227,7 +229,14 @@ class Core:
         headers = job.headers if pooled else {**job.headers, "Connection": "close"}
         try:
             transport = self.transport()
-            request = transport.prepare(job.method, job.url, headers, job.body, job.query)
+            outgoing = transport.prepare(
+                job.method,
+                job.url,
+                headers,
+                job.body,
+                job.query,
+                for_requests=job.for_requests,
+            )
         except errors.TermaiHttpError as error:
             return Outcome(error=_described(error.with_traceback(None), call))
         if job.cancel is not None:
@@ -238,7 +247,7 @@ class Core:
             )
         outcome = make_attempts(
             transport,
-            request,
+            outgoing,
             call,
             policy=config_for(self.config, job.provider, job.retry),
             limits=limits,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _json
 from ._call import Call
@@ -97,6 +97,7 @@ class RequestHandler:
             },
             body=None if body is None else _json.dumps(body),
             retry=self._retry,
+            for_requests=True,
         )
 
         def read(response: requests.Response, call: Call) -> requests.Response | TermaiHttpError:
@@ -108,7 +109,7 @@ class RequestHandler:
 
         outcome = used._core.run(job, read)
         if isinstance(outcome.error, APIStatusError) and outcome.response is not None:
-            return outcome.response
+            return cast("requests.Response", outcome.response)
         if outcome.error is not None:
             return outcome.error
         assert outcome.value is not None

@@ -13,7 +13,8 @@ from .errors import TermaiHttpError
 if TYPE_CHECKING:
     import requests
 
-    from ._slots import LeaseHolder
+    from ._direct import DirectAnswer
+    from ._lease import LeaseHolder
 
 __all__ = ["OpenBody"]
 
@@ -38,7 +39,7 @@ class OpenBody:
 
     def __init__(
         self,
-        response: requests.Response,
+        response: requests.Response | DirectAnswer,
         attempt: Attempt,
         holder: LeaseHolder,
         host: str,
@@ -51,7 +52,7 @@ class OpenBody:
         self.reading = False
         holder.lease.reader = weakref.ref(self)
         # A hook may have read it, or a test made it by hand.
-        whole = response._content
+        whole = getattr(response, "_content", None)
         self._pieces = iter([whole]) if isinstance(whole, bytes) else pieces(response, limit)
 
     def read(self) -> bytes | TermaiHttpError:
@@ -120,7 +121,7 @@ class OpenBody:
         """Close the connection, unless the body was read to its end and it was given back."""
         self._holder.lease.abandon()
         # Where the body ends with its connection, the socket is closed once both are.
-        close = getattr(self.response.raw, "close", None)
+        close = getattr(getattr(self.response, "raw", self.response), "close", None)
         if close is not None:
             close()
         self._attempt.call.let_go()

@@ -7,18 +7,18 @@ import queue
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ClosedPoolError
-from urllib3.util.connection import is_connection_dropped
 from urllib3.util.wait import wait_for_read
 
-from ._call import Attempt, Clock, active
+from ._call import Clock, active
 from ._connection import Connection, PlainConnection, TLSConnection
-from ._slots import Lease, LeaseHolder, Slots
+from ._lease import Lease, LeaseHolder
+from ._slots import Slots
 
 __all__ = ["HTTPPool", "HTTPSPool", "PoolRules", "pool_classes"]
 
@@ -67,13 +67,29 @@ class _IdleConnections:
         with self._slots.lock:
             return self._waiting.pop()[0] if self._waiting else None
 
+    def lend(self, lease: Lease) -> HTTPConnection | None:
+        """Take a slot and, in the same step, the newest idle one that the lease may have."""
+        fresh = lease.attempt is not None and lease.attempt.fresh
+        taken = self._slots.acquire(lease, None if fresh else self._waiting)
+        return None if taken is None else cast("HTTPConnection", taken[0])
+
+    def store(self, conn: HTTPConnection, lease: Lease) -> None:
+        """Give a slot back and, in the same step, its connection."""
+        self._slots.store(conn, self._waiting, self._clock.monotonic(), lease)
+
     def tell(self) -> None:
         """Let it be known that one became idle."""
         self._rules.on_idle()
 
     def sweep(self) -> None:
         """Close those that are too old or too many."""
-        if self._waiting:
+        try:
+            idle_for = self._clock.monotonic() - self._waiting[0][1]
+        except IndexError:
+            return
+        # Asked twice a call, and mostly there are none.
+        surplus = len(self._waiting) > self._rules.max_idle and idle_for >= _SURPLUS_GRACE
+        if surplus or idle_for > self._rules.idle_timeout:
             self._close(self._remove_expired())
 
     def sweep_dropped(self) -> None:
@@ -201,17 +217,29 @@ class _PoolMixin(HTTPConnectionPool):
     def _get_conn(self, timeout: float | None = None) -> Any:
         if self.pool is None:
             raise ClosedPoolError(self, "Pool is closed.")
-        attempt, lease = active.attempt, active.bond()
-        holder = None
+        lease, holder = active.bond(), None
         # Held, and with nothing out on it, it was given back by a note that nobody read yet.
         taken = lease is not None and lease.held and lease.number in self._slots.out
         if lease is None or taken or lease.slots is not self._slots:
-            attempt, lease = None, Lease(self._slots, None)
+            lease = Lease(self._slots, None)
             holder = LeaseHolder(lease)
-        self._slots.acquire(lease)
-        conn: Any = None
+        return self.lend(lease, holder)
+
+    def lend(self, lease: Lease, holder: LeaseHolder | None = None) -> Any:
+        """Take a slot, and an idle connection or else a new one that is not open yet.
+
+        Args:
+            lease: The lease that the connection goes out on.
+            holder: Its holder, where nobody but the connection keeps it.
+
+        Raises:
+            PoolTimeout: No slot became free in time.
+        """
+        attempt = lease.attempt
+        self.idle.sweep()
+        conn: Any = self.idle.lend(lease) if lease.pooled else self._slots.acquire(lease)
         try:
-            conn = self._take_idle(attempt) if lease.pooled else None
+            conn = self._usable(conn)
             if conn is None:
                 conn = self._new_conn()
             else:
@@ -229,20 +257,38 @@ class _PoolMixin(HTTPConnectionPool):
             raise
         return conn
 
-    def _take_idle(self, attempt: Attempt | None) -> HTTPConnection | None:
-        self.idle.sweep()
-        if attempt is not None and attempt.fresh:
-            return None
-        while (conn := self.idle.take()) is not None:
+    def _usable(self, conn: HTTPConnection | None) -> HTTPConnection | None:
+        """Return an idle connection that can be used, of this one and those behind it."""
+        while conn is not None:
             try:
                 # A tool that replaces the connection class must not be given one of before.
-                if isinstance(conn, self.ConnectionCls) and not is_connection_dropped(conn):
+                known = isinstance(conn, self.ConnectionCls) and conn.sock is not None
+                if known and not wait_for_read(conn.sock, 0.0):
                     return conn
             except BaseException:
                 self.idle.evict(conn)
                 raise
             self.idle.evict(conn)
+            conn = self.idle.take()
         return None
+
+    def take_back(self, conn: Connection, lease: Lease) -> None:
+        """Put an open connection, which nobody else has, back where it may be; else close it."""
+        attempt = lease.attempt
+        assert attempt is not None
+        conn.lease, conn.given_back = None, False
+        sound = self.pool is not None and conn.sock is not None and not attempt.spoiled
+        try:
+            if attempt.call.let_go() and sound and not _has_unread(conn.sock):
+                self.idle.store(conn, lease)
+        finally:
+            if not conn.given_back:
+                conn.close()
+            if lease.number in self._slots.held:
+                lease.end(kept=conn.given_back)
+        if conn.given_back:
+            self.idle.tell()
+        self.idle.sweep()
 
     def _put_conn(self, conn: Any) -> None:
         if conn is None:

@@ -79,12 +79,12 @@ def server_wish(headers: Mapping[str, str], now: float) -> ServerWish:
     """Read the server's wish; garbage counts as nothing.
 
     Args:
-        headers: Response headers.
+        headers: Response headers, found by their names in lower case.
         now: Wall clock, seconds since the epoch: ``Retry-After`` may be a date (RFC 9110, 10.2.3).
     """
     flag = headers.get("x-should-retry", "").strip().lower()
     milliseconds = _number(headers.get("retry-after-ms", ""))
-    wait = retry_after(headers.get("Retry-After", ""), now)
+    wait = retry_after(headers.get("retry-after", ""), now)
     return ServerWish(
         should_retry={"true": True, "false": False}.get(flag),
         wait=wait if milliseconds is None else milliseconds / 1000,

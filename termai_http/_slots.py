@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-import sys
 import threading
-import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
-from ._call import Attempt, Clock, Waker
+from ._call import Clock, Waker
+from ._lease import Lease, close_conn
 from .errors import DeadlineExceeded, PoolTimeout
 
-__all__ = ["Lease", "LeaseHolder", "PoolFigures", "Reader", "Slots"]
+__all__ = ["PoolFigures", "Slots"]
 
 _LONGEST_NAP = 1.0
-_GRACE = 0.25
 
 
 @attrs.frozen(kw_only=True)
@@ -32,141 +28,6 @@ class PoolFigures:
     evicted: int
     discarded: int
     waiting: int
-
-
-_numbers = itertools.count(1)
-
-
-class Lease:
-    """The right to one slot, held from ``Slots.acquire`` to ``end``.
-
-    Whether it is held is one entry in ``Slots.held``, put there and taken out in one step, so that
-    an interrupt at any instant leaves either nothing or something that can be found and given back
-    once its holder is gone.
-
-    Attributes:
-        slots: Where it belongs.
-        number: Its number in this process.
-        attempt: The attempt it serves; None for a raw use of the session.
-        connected: Whether it got an open connection.
-        over: Whether nobody wants it any more, though it may still stand in the queue.
-        holder: Returns its ``LeaseHolder``, None once that is gone.
-        reader: Returns the body that its caller reads piece by piece, None where there is none.
-    """
-
-    __slots__ = (
-        *("__weakref__", "attempt", "connected", "holder", "number", "over", "reader", "slots"),
-    )
-
-    def __init__(self, slots: Slots, attempt: Attempt | None) -> None:
-        self.slots = slots
-        self.number = next(_numbers)
-        self.attempt = attempt
-        self.connected = False
-        self.over = False
-        self.holder: Callable[[], object] = _nobody_in_particular
-        self.reader: Callable[[], Reader | None] = _nobody
-
-    @property
-    def held(self) -> bool:
-        """Whether the slot is taken."""
-        return self.number in self.slots.held
-
-    @property
-    def pooled(self) -> bool:
-        """Whether its connection may go back into the pool."""
-        return self.attempt is None or self.attempt.pooled
-
-    def left(self) -> float | None:
-        """Return the seconds until its call is overdue; None for a raw use of the session.
-
-        A call ends by itself; nobody may come to read a stream that is held, a cancelled one above
-        all.
-        """
-        if self.attempt is None:
-            return None
-        call = self.attempt.call
-        if self.reader() is None:
-            return call.left() + _GRACE
-        return call.left() if call.interrupted is None else 0.0
-
-    def end(self, *, kept: bool) -> None:
-        """Give the slot back; ``kept`` where the connection went back into the pool."""
-        self.slots.out.pop(self.number, None)
-        self.slots.release(self, discarded=self.connected and not kept)
-
-    def drop(self) -> None:
-        """Let the slot be given back by the next who looks; safe at any instant, in any thread."""
-        self.slots.out.pop(self.number, None)
-        self.slots.leave_note(self)
-
-    def abandon(self) -> None:
-        """Close the connection that is still out, and give the slot back."""
-        self.over = True
-        conn = self.slots.out.get(self.number)
-        if conn is not None and conn.lease is self:
-            conn.close()
-        if self.held:
-            self.end(kept=False)
-
-
-class Reader(Protocol):
-    """A body that its caller reads piece by piece."""
-
-    def close_unless_reading(self) -> None:
-        """Close it, unless its caller is just reading: then that is woken, and closes it."""
-
-
-class LeaseHolder:
-    """Whoever has one has the lease; when it goes, the connection is closed and the slot free.
-
-    Connections know their lease and not its holder, and those that are out are kept by ``Slots``:
-    so a holder in a dropped cycle is collected while its connection is still whole, and no socket
-    is left to warn of itself.
-    """
-
-    __slots__ = ("__weakref__", "lease")
-
-    def __init__(self, lease: Lease) -> None:
-        self.lease = lease
-        lease.holder = weakref.ref(self)
-
-    def __del__(self) -> None:
-        """Give back without a lock: it may run in a thread that holds one, at any instant.
-
-        Where an interrupt tears even this away, ``Slots`` finds the lease without a holder.
-        """
-        lease = getattr(self, "lease", None)
-        if lease is None:
-            # Torn away while it was made.
-            return
-        lease.over = True
-        if sys.is_finalizing() or not (lease.held or lease.number in lease.slots.out):
-            return
-        try:
-            if lease.attempt is not None:
-                lease.attempt.call.let_go()
-            conn = lease.slots.out.pop(lease.number, None)
-            if conn is not None:
-                _close(conn, lease)
-        finally:
-            lease.slots.leave_note(lease)
-
-
-def _nobody() -> None:
-    """Stand for the reader of a lease whose body nobody reads piece by piece."""
-
-
-def _nobody_in_particular() -> object:
-    """Stand for the holder of a lease that has none of its own and is given back by hand."""
-    return _nobody_in_particular
-
-
-def _close(conn: Any, lease: Lease) -> None:
-    """Close a connection that is still out on a lease, without ending the lease."""
-    if conn.lease is lease:
-        conn.lease = None
-        conn.close()
 
 
 def _end_overdue(lease: Lease) -> None:
@@ -210,6 +71,7 @@ class Slots:
         self._clock = clock
         self._notes: deque[tuple[int, bool]] = deque()
         self._evictions: deque[int] = deque()
+        self._reuses: deque[int] = deque()
         self._orphans: deque[tuple[Any, Lease]] = deque()
         self.stores: list[Any] = []
         self.out: dict[int, Any] = {}
@@ -231,10 +93,18 @@ class Slots:
         self._queue: deque[_Waiter] = deque()
         self._notes.clear()
         self._evictions.clear()
+        self._reuses.clear()
         self._opened = self._reused = self._evicted = self._discarded = 0
 
-    def acquire(self, lease: Lease) -> None:
+    def acquire(self, lease: Lease, idle: deque[Any] | None = None) -> Any:
         """Take a slot, waiting for one within the call's deadline.
+
+        Args:
+            lease: Who takes it.
+            idle: Of this what stands last is taken out in the same step, if anything does.
+
+        Returns:
+            That, or None.
 
         Raises:
             PoolTimeout: None became free in time.
@@ -243,11 +113,13 @@ class Slots:
             self._read_notes()
             if len(self.held) < self._limit and not self._queue:
                 self.held[lease.number] = lease
-                return
+                return idle.pop() if idle else None
             waiter = _Waiter(lease)
             self._queue.append(waiter)
         self._search()
         self._wait(waiter)
+        with self.lock:
+            return idle.pop() if idle else None
 
     def _wait(self, waiter: _Waiter) -> None:
         lease, attempt = waiter.lease, waiter.lease.attempt
@@ -301,6 +173,16 @@ class Slots:
             self._take_back(lease.number, discarded)
             self._read_notes()
 
+    def store(self, conn: Any, idle: deque[Any], now: float, lease: Lease) -> None:
+        """Give a slot back together with its connection, which becomes the newest idle one."""
+        with self.lock:
+            # Before it is: from then on it may be in another call's hands at any moment.
+            conn.given_back = True
+            idle.append((conn, now))
+            self.out.pop(lease.number, None)
+            self.held.pop(lease.number, None)
+            self._read_notes()
+
     def _take_back(self, number: int, discarded: bool) -> None:
         if number in self.held:
             self._discarded += discarded
@@ -323,6 +205,8 @@ class Slots:
             self._take_back(*self._notes.popleft())
         while self._evictions:
             self._evicted += self._evictions.popleft()
+        while self._reuses:
+            self._reused += self._reuses.popleft()
         while self._queue and len(self.held) < self._limit:
             # Held before it leaves the queue: torn away in between, it is found by its nap.
             waiter = self._queue[0]
@@ -364,7 +248,7 @@ class Slots:
         while self._orphans:
             conn, lease = self._orphans.popleft()
             if conn is not None:
-                _close(conn, lease)
+                close_conn(conn, lease)
         return due
 
     def sweep_overdue(self) -> float | None:
@@ -377,9 +261,8 @@ class Slots:
             self._opened += 1
 
     def count_reused(self) -> None:
-        """Count an idle connection that was taken."""
-        with self.lock:
-            self._reused += 1
+        """Count an idle connection that was taken; needs no lock."""
+        self._reuses.append(1)
 
     def figures(self) -> PoolFigures:
         """Return a consistent snapshot."""

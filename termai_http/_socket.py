@@ -14,11 +14,13 @@ from urllib3.util.wait import wait_for_write
 
 from ._call import Attempt
 
-__all__ = ["open_socket", "socket_options"]
+__all__ = ["bind_time", "open_socket", "socket_options"]
 
 _LOOK_UP = 0.1
 _LEAST_ADDRESS_SECONDS = 2.0
 _UNACKNOWLEDGED_MS = 30_000
+_LONG = 5.0
+_SLACK = 0.05
 _UNDER_WAY = {
     getattr(errno, name)
     for name in ("EINPROGRESS", "EWOULDBLOCK", "EALREADY", "WSAEWOULDBLOCK")
@@ -44,6 +46,21 @@ def socket_options() -> list[tuple[int, int, int]]:
         if hasattr(socket, name):
             options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
     return cast("list[tuple[int, int, int]]", options)
+
+
+def bind_time(sock: Any, seconds: float) -> None:
+    """Let each of a socket's next steps take so long; a long time may become 50 ms longer.
+
+    To set it is a call of the system, in which Python lets other threads run; and most calls have
+    the same time, or nearly so.
+    """
+    set_to = sock.gettimeout()
+    if set_to == seconds:
+        return
+    if seconds < _LONG:
+        sock.settimeout(seconds)
+    elif set_to is None or not seconds <= set_to <= seconds + _SLACK:
+        sock.settimeout(seconds + _SLACK / 2)
 
 
 def open_socket(conn: HTTPConnection, attempt: Attempt) -> socket.socket:

@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import functools
+import os
 import ssl
 import threading
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import requests
-from requests.structures import CaseInsensitiveDict
-from urllib3 import Timeout
 
 from . import errors
 from ._body import pieces, read_body
-from ._budget import RetryBudget, RetryBudgets
+from ._budget import RetryBudgets
 from ._call import Attempt, Clock, active
+from ._direct import DirectAnswer, send_direct
 from ._environment import Environment
+from ._lease import Lease, LeaseHolder
 from ._log import log
 from ._mapping import FOREIGN, deadline_exceeded, map_exception
 from ._open_body import OpenBody
+from ._ordinary import find_pool_of, prepare, send_ordinary
 from ._policy import RetryPolicy
 from ._pool import PoolRules
+from ._route import Outgoing, Route
 from ._session import PooledAdapter, PooledSession
-from ._slots import Lease, LeaseHolder, PoolFigures, Slots
+from ._slots import PoolFigures, Slots
+from ._stock import Stock
 from ._sweeper import sweeper
 from ._tls import make_context
-from .config import HttpClientConfig, RetryConfig
+from .config import HttpClientConfig, RetryConfig, direct_allowed
 from .dialects._errors import request_id
 
 __all__ = ["Transport"]
 
+Answered: TypeAlias = "requests.Response | DirectAnswer"
+
 _SPARE_DESCRIPTORS = 64
+_MOST_ROUTES = 256
 _ERROR_BODY_SECONDS = 5.0
 
 
@@ -73,6 +80,9 @@ class Transport:
         self.session = PooledSession(self._environment, config.user_agent)
         self.session.mount("https://", self._adapter)
         self.session.mount("http://", self._adapter)
+        self._may_be_direct = direct_allowed(os.environ)
+        self._stock = Stock(self.session, self._adapter)
+        self._routes: dict[str, Route] = {}
         sweeper.add(self)
 
     @property
@@ -93,8 +103,10 @@ class Transport:
         headers: Mapping[str, str],
         body: bytes | None,
         query: Mapping[str, Any] | None = None,
-    ) -> requests.PreparedRequest:
-        """Build the request of a call, with what the user hung on the session.
+        *,
+        for_requests: bool = False,
+    ) -> Outgoing:
+        """Build the request of a call.
 
         Args:
             method: HTTP method.
@@ -102,80 +114,79 @@ class Transport:
             headers: Headers of the call; they win over the session's.
             body: Encoded body; None for none.
             query: Query parameters to add.
+            for_requests: Whether its answer must be one of requests.
 
         Raises:
-            ConfigurationError: The URL cannot be used.
+            ConfigurationError: The URL, or the proxy for it, cannot be used.
         """
-        try:
-            return self._prepare(method, url, headers, body, query)
-        except (requests.exceptions.RequestException, UnicodeError):
-            raise errors.ConfigurationError("The URL cannot be used; check base_url.") from None
-
-    def _prepare(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        query: Mapping[str, Any] | None,
-    ) -> requests.PreparedRequest:
-        session = self.session
-        request = requests.PreparedRequest()
-        request.method = method
-        if query or session.params:
-            request.prepare_url(url, {**cast("dict[str, Any]", session.params), **(query or {})})
-        else:
+        outgoing = Outgoing(method, url, headers, body, query)
+        stock = self._may_be_direct and not for_requests and self._stock.holds()
+        route = None if query else self._routes.get(url)
+        if route is not None and stock:
+            outgoing.route, outgoing.direct = route, route.find_pool is not None
+            outgoing.head = route.recall(outgoing)
+            if outgoing.head is not None:
+                return outgoing
+        outgoing.prepared = prepare(self.session, outgoing)
+        if outgoing.route is None:
+            outgoing.route = self._new_route(outgoing.prepared.url)
+            outgoing.direct = stock and outgoing.route.find_pool is not None
             # A query may hold a key, and no cache shall.
-            request.url = _prepare_url(url) if "?" in url else _prepared_url(url)
-        request.headers = CaseInsensitiveDict(session.headers)
-        request.headers.update(headers)
-        request._cookies = session.cookies
-        request.hooks = cast("Any", session.hooks)
-        request.body = body
-        if body is not None:
-            request.headers["Content-Length"] = str(len(body))
-        if session.auth:
-            request.prepare_auth(session.auth)
-        return request
+            if stock and not query and "?" not in url:
+                self._keep(url, outgoing.route)
+        return outgoing
+
+    def _new_route(self, url: str) -> Route:
+        parts = urlsplit(url)
+        return Route(
+            host=parts.hostname or "",
+            budget=self._budgets.of(parts.scheme, parts.netloc),
+            find_pool=find_pool_of(self.session, self._adapter, url),
+        )
+
+    def _keep(self, url: str, route: Route) -> None:
+        if len(self._routes) >= _MOST_ROUTES:
+            self._routes = {}
+        self._routes[url] = route
 
     def exchange(
-        self, request: requests.PreparedRequest, attempt: Attempt, *, keep_open: bool = False
-    ) -> requests.Response | OpenBody | errors.TermaiHttpError:
+        self, outgoing: Outgoing, attempt: Attempt, *, keep_open: bool = False
+    ) -> Answered | OpenBody | errors.TermaiHttpError:
         """Make one attempt.
 
         Args:
-            request: What to send.
+            outgoing: What to send.
             attempt: Its state.
             keep_open: Whether the body of a success is left to be read by the caller.
 
         Returns:
-            The response with its body read, whatever its status, or the error in its place:
+            The answer with its body read, whatever its status, or the error in its place:
             inside the package errors are values. With ``keep_open`` a success is an ``OpenBody``,
             which has the connection until it is read, closed or dropped.
         """
-        host = urlsplit(request.url or "").hostname or ""
+        host = outgoing.route.host
         if attempt.call.left() <= 0:
             return deadline_exceeded(attempt)
         lease = Lease(self._slots, attempt)
         holder = LeaseHolder(lease)
         outer = active.bind(lease)
-        response: requests.Response | None = None
+        answer: Answered | None = None
         opened: OpenBody | None = None
         try:
-            response = self._send(request, attempt)
-            if keep_open and 200 <= response.status_code <= 299:
-                opened = OpenBody(response, attempt, holder, host, self._config.limits.body)
+            answer = self._send(outgoing, attempt, lease, keep_open=keep_open)
+            if keep_open and 200 <= answer.status_code <= 299:
+                opened = OpenBody(answer, attempt, holder, host, self._config.limits.body)
                 # Nobody may come to read it, and then somebody else has to end it.
                 sweeper.watch(attempt.call.left())
                 return opened
-            return self._read(response, attempt)
+            return self._read(answer, attempt)
         except errors.TermaiHttpError as error:
-            return _of_answer(error, response, attempt)
+            return _of_answer(error, answer, attempt)
         except FOREIGN as error:
-            return _of_answer(map_exception(error, attempt, host), response, attempt)
+            return _of_answer(map_exception(error, attempt, host), answer, attempt)
         except _BrokenBody as error:
             cause = error.__cause__ or error
-            return _of_answer(map_exception(cause, attempt, host), response, attempt)
+            return _of_answer(map_exception(cause, attempt, host), answer, attempt)
         finally:
             # A hook may fail, or put another answer in the place of the real one, and a traceback
             # may keep the real one alive: what was not given back is closed.
@@ -184,45 +195,37 @@ class Transport:
                 attempt.call.let_go()
             active.restore(outer)
 
-    def _send(self, request: requests.PreparedRequest, attempt: Attempt) -> requests.Response:
-        session = self.session
-        return session.send(
-            request,
-            stream=True,
-            allow_redirects=False,
-            # CAs and client certificate are in the shared context; nothing turns them off.
-            verify=True,
-            cert=None,
-            proxies=session.proxies_for(cast("str", request.url)),
-            timeout=Timeout(connect=attempt.connect_budget(), read=attempt.read_budget()),
-        )
+    def _send(
+        self, outgoing: Outgoing, attempt: Attempt, lease: Lease, *, keep_open: bool
+    ) -> Answered:
+        if outgoing.direct and attempt.pooled and self._stock.holds():
+            if self._adapter.closed:
+                raise errors.ClientClosed("This client is closed.")
+            most = self._config.limits.body
+            answer = send_direct(outgoing, attempt, lease, most, keep_open=keep_open)
+            if answer is not None:
+                return answer
+        if outgoing.prepared is None:
+            outgoing.prepared = prepare(self.session, outgoing)
+        return send_ordinary(self.session, outgoing.prepared, attempt)
 
-    def _read(self, response: requests.Response, attempt: Attempt) -> requests.Response:
-        if response._content is not False or response._content_consumed or response.raw is None:
-            # Read by a hook, or made by hand by a test: there is nothing on a socket.
-            if not isinstance(response._content, bytes):
-                response._content = b""
-            return response
+    def _read(self, answer: Answered, attempt: Attempt) -> Answered:
+        if _is_read(answer):
+            return answer
         limits = self._config.limits
         try:
-            if 200 <= response.status_code <= 299:
-                body = read_body(response, limits.body)
+            if 200 <= answer.status_code <= 299:
+                body = read_body(answer, limits.body)
             else:
-                body = _read_beginning(response, limits.error_body, attempt)
+                body = _read_beginning(answer, limits.error_body, attempt)
         except ValueError as error:
-            response.close()
+            answer.close()
             # A negative chunk size comes out of urllib3 like this; out of a hook it is its own.
             raise _BrokenBody from error
         except BaseException:
-            response.close()
+            answer.close()
             raise
-        response._content = body
-        response._content_consumed = True
-        return response
-
-    def budget_of(self, request: requests.PreparedRequest) -> RetryBudget:
-        """Return the retry budget that the calls to a request's host share."""
-        return self._budgets.of(*urlsplit(request.url or "")[:2])
+        return _with_content(answer, body)
 
     def figures(self) -> PoolFigures:
         """Return the figures of the connections, after closing those past their time."""
@@ -246,6 +249,8 @@ class Transport:
     def close(self) -> None:
         """Refuse what comes later and close the idle connections."""
         self._adapter.closed = True
+        # Keys stand in them.
+        self._routes = {}
         self.session.close()
         if sweeper.running:
             # It may have nothing left to do, and then ends now and not after its nap.
@@ -260,43 +265,55 @@ class Transport:
         self._context_lock = threading.Lock()
         # OpenSSL's own locks may be held by threads that the child has not.
         self._context = None
+        self._routes = {}
         self._budgets.start_over()
         self._slots.start_over()
         self._adapter.start_over()
 
 
+def _is_read(answer: Answered) -> bool:
+    if isinstance(answer, DirectAnswer):
+        return answer.content is not None
+    if answer._content is False and not answer._content_consumed and answer.raw is not None:
+        return False
+    # Read by a hook, or made by hand by a test: there is nothing on a socket.
+    if not isinstance(answer._content, bytes):
+        answer._content = b""
+    return True
+
+
+def _with_content(answer: Answered, body: bytes) -> Answered:
+    if isinstance(answer, DirectAnswer):
+        answer.content = body
+    else:
+        answer._content = body
+        answer._content_consumed = True
+    return answer
+
+
 def _of_answer(
-    error: errors.TermaiHttpError, response: requests.Response | None, attempt: Attempt
+    error: errors.TermaiHttpError, answer: Answered | None, attempt: Attempt
 ) -> errors.TermaiHttpError:
     """Say what is known of the answer whose body could not be read."""
     error.phase = error.phase or attempt.phase
-    if response is not None:
-        error.status_code = error.status_code or response.status_code
-        error.request_id = error.request_id or request_id(response.headers)
+    if answer is not None:
+        error.status_code = error.status_code or answer.status_code
+        error.request_id = error.request_id or request_id(answer.headers)
     return error
 
 
-def _read_beginning(response: requests.Response, limit: int, attempt: Attempt) -> bytes:
+def _read_beginning(answer: Answered, limit: int, attempt: Attempt) -> bytes:
     """Read what can be had of an error's body: its status counts, whatever becomes of the rest."""
     found: list[bytes] = []
     attempt.narrow(_ERROR_BODY_SECONDS)
     try:
-        found.extend(pieces(response, limit))
+        found.extend(pieces(answer, limit))
     except (*FOREIGN, errors.InvalidResponseError):
-        response.close()
+        answer.close()
         if attempt.call.interrupted is not None:
             raise
     attempt.widen()
     return b"".join(found)
-
-
-def _prepare_url(url: str) -> str:
-    request = requests.PreparedRequest()
-    request.prepare_url(url, None)
-    return cast("str", request.url)
-
-
-_prepared_url = functools.lru_cache(maxsize=256)(_prepare_url)
 
 
 def _within_descriptors(wanted: int) -> int:

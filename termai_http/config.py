@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -10,7 +9,9 @@ from typing import Any, TypeVar
 
 import attrs
 
+from ._importing import importing
 from ._log import log
+from ._values import Value
 from ._version import __version__
 from .errors import ConfigurationError
 
@@ -18,7 +19,7 @@ __all__ = ["HttpClientConfig", "Limits", "RetryConfig"]
 
 
 _PREFIX = "TERMAI_HTTP_"
-_OTHER_VARIABLES = frozenset({"TERMAI_HTTP_MODEL"})
+_OTHER_VARIABLES = frozenset({"TERMAI_HTTP_DIRECT", "TERMAI_HTTP_MODEL"})
 _Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 _T = TypeVar("_T")
 
@@ -83,8 +84,8 @@ def _check_statuses(instance: Any, attribute: attrs.Attribute[Any], value: Any) 
         raise _refuse(attribute.name, value, "HTTP statuses from 400 to 599")
 
 
-@attrs.frozen(kw_only=True)
-class RetryConfig:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class RetryConfig(Value):
     """How often a call is tried again, and how long it waits before that.
 
     The n-th wait is drawn evenly from 0 to ``min(max_delay, base_delay * backoff_multiplier**n)``
@@ -123,8 +124,8 @@ class RetryConfig:
         return _evolve(self, changes)
 
 
-@attrs.frozen(kw_only=True)
-class Limits:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Limits(Value):
     """What a server may send us, in bytes.
 
     Args:
@@ -178,8 +179,8 @@ def _hide_proxies(value: Mapping[str, str] | None) -> str:
     return "None" if value is None else f"{{{', '.join(f'{key!r}: ***' for key in value)}}}"
 
 
-@attrs.frozen(kw_only=True)
-class HttpClientConfig:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class HttpClientConfig(Value):
     """Everything a client is configured with. Times are seconds throughout.
 
     Args:
@@ -279,14 +280,26 @@ def pooling_override(environ: Mapping[str, str]) -> float | None:
     return HttpClientConfig.from_env({"TERMAI_HTTP_POOLING": text}).pooling
 
 
+def direct_allowed(environ: Mapping[str, str]) -> bool:
+    """Tell whether ``TERMAI_HTTP_DIRECT`` lets calls go past requests; True where it is not set.
+
+    Raises:
+        ConfigurationError: It is set, and no flag.
+    """
+    text = environ.get("TERMAI_HTTP_DIRECT", "").strip().lower()
+    if text and text not in _FLAGS:
+        raise ConfigurationError(f"TERMAI_HTTP_DIRECT must be 1 or 0, not {text!r}.")
+    return _FLAGS[text] if text else True
+
+
 def _evolve(config: _T, changes: Mapping[str, Any]) -> _T:
     known = [field.name for field in attrs.fields(type(config))]  # type: ignore[arg-type]
     for name in changes:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = _close_to(name, known)
             raise ConfigurationError(
                 f"{type(config).__name__} has no field {name!r}"
-                + (f"; did you mean {close[0]!r}?" if close else ".")
+                + (f"; did you mean {close!r}?" if close else ".")
             )
     return attrs.evolve(config, **changes)  # type: ignore[misc]
 
@@ -300,13 +313,16 @@ def _read_variables(environ: Mapping[str, str]) -> dict[str, str]:
         if name in known:
             found[name] = text.strip()
         else:
-            close = difflib.get_close_matches(name, known, n=1)
-            log.warning(
-                "The environment variable %s is unknown and ignored%s",
-                name,
-                f"; did you mean {close[0]}?" if close else "",
-            )
+            close = _close_to(name, known)
+            hint = f"; did you mean {close}?" if close else ""
+            log.warning("The environment variable %s is unknown and ignored%s", name, hint)
     return found
+
+
+def _close_to(name: str, known: list[str]) -> str | None:
+    with importing():
+        import difflib
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
 
 
 def _nested(field: attrs.Attribute[Any]) -> type[Any] | None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import attrs
 
 from .. import _json
+from .._answer_head import Headers
 from .._secrets import Secret, without_lone_surrogates
-from .._sse import ServerEvent
 from ..errors import InvalidRequestError
 from ..models import ChatRequest, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from .._sse import ServerEvent
 
 __all__ = [
     "Decoded",
@@ -178,7 +181,10 @@ def _as_text(arguments: Mapping[str, Any]) -> str:
 
 def lowered(headers: Mapping[str, str]) -> dict[str, str]:
     """Return headers with their names in lower case."""
-    # What requests gives has them ready; a test's own answer may have a plain dict.
+    # What came the direct way has no others; what requests gives has them ready; a test's own
+    # answer may have a plain dict.
+    if isinstance(headers, Headers):
+        return headers
     items = getattr(headers, "lower_items", None)
     if items is not None:
         return dict(items())

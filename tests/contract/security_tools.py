@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import ssl
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +123,19 @@ def raising(failure: type[BaseException]) -> Callable[..., Any]:
         raise failure
 
     return fail
+
+
+def break_reads(patch: Any, failure: type[BaseException]) -> None:
+    """Let this thread's next read of a socket fail, whichever way the attempt goes."""
+    mine, recv = threading.get_ident(), socket.socket.recv
+
+    def fail(sock: Any, *args: Any) -> bytes:
+        if threading.get_ident() == mine:
+            raise failure
+        return recv(sock, *args)
+
+    patch.setattr("socket.SocketIO.readinto", raising(failure))
+    patch.setattr("socket.socket.recv", fail)
 
 
 def must_hide(text: str, where: str = "") -> None:

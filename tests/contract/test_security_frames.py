@@ -15,6 +15,7 @@ from termai_http import Client, HttpClientConfig
 from termai_http._call import Clock
 from tests.contract.security_tools import (
     Recorder,
+    break_reads,
     call,
     faces,
     frames_with_locals,
@@ -45,7 +46,7 @@ def fail_in_a_hook(client: Client, failure: type[BaseException], patch: Any) -> 
 
 def fail_in_a_read(client: Client, failure: type[BaseException], patch: Any) -> None:
     """Let the next read of a socket fail."""
-    patch.setattr("socket.SocketIO.readinto", raising(failure))
+    break_reads(patch, failure)
 
 
 def fail_in_sending(client: Client, failure: type[BaseException], patch: Any) -> None:
@@ -139,7 +140,7 @@ def test_a_stream_that_is_torn_away_shows_no_secret(monkeypatch: pytest.MonkeyPa
             stream = client.stream(PROMPT, model="m", api_key=KEY, base_url=server.url)
             assert next(stream) == "one"
             with monkeypatch.context() as patch:
-                patch.setattr("socket.SocketIO.readinto", raising(failure))
+                break_reads(patch, failure)
                 with pytest.raises(failure) as caught:
                     next(stream)
             must_hide(frames_with_locals(caught.value))

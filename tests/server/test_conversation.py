@@ -27,7 +27,13 @@ from termai_http import (
 from termai_http._call import Clock
 from termai_http._specs import ToolSpec
 from termai_http.testing import Server
-from tests.contract.security_tools import everything, frames_with_locals, must_hide, raising
+from tests.contract.security_tools import (
+    break_reads,
+    everything,
+    frames_with_locals,
+    must_hide,
+    raising,
+)
 from tests.faults.harness import KEY, PROMPT, claude_body, closed_port, good_body
 from tests.faults.streaming import CLAUDE, OPENAI
 from tests.server.canned import Canned, Request
@@ -496,7 +502,7 @@ def test_what_is_torn_away_shows_no_secret(canned: Canned, monkeypatch: pytest.M
             conversation = Conversation("m", client=client, base_url=canned.url, **options)
             for ask in (conversation.ask, conversation.stream, conversation.count_tokens):
                 with monkeypatch.context() as patch:
-                    patch.setattr("socket.SocketIO.readinto", raising(failure))
+                    break_reads(patch, failure)
                     with pytest.raises(failure) as caught:
                         ask(PROMPT)
                 must_hide(frames_with_locals(caught.value))

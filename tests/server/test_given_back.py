@@ -60,10 +60,11 @@ def test_a_response_may_be_collected_in_a_thread_that_holds_the_lock(begun: RawS
     """A stream's answer that closes its connection there leaves a note, and nobody hangs."""
     with Client(HttpClientConfig(trust_env=False)) as client:
         stream: Any = client.stream("hi", model="m", base_url=begun.url, api_key="k")
-        raw = stream._source.body.response.raw
+        answer = stream._source.body.response
+        raw = getattr(answer, "raw", answer)
         with client._core.transport()._slots.lock:
             raw.close()
-            del stream, raw
+            del stream, answer, raw
         stats = client.stats()
         assert (stats.active_connections, stats.calls.in_flight) == (0, 0)
 

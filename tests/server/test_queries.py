@@ -33,7 +33,13 @@ from termai_http import (
 )
 from termai_http._call import Clock
 from termai_http.testing import Server
-from tests.contract.security_tools import everything, frames_with_locals, must_hide, raising
+from tests.contract.security_tools import (
+    break_reads,
+    everything,
+    frames_with_locals,
+    must_hide,
+    raising,
+)
 from tests.faults.harness import KEY, PROMPT, closed_port
 from tests.server.canned import Canned, Request
 
@@ -350,7 +356,7 @@ def test_what_is_torn_away_shows_no_secret(
     with Client(HttpClientConfig(trust_env=False)) as client:
         for name, make in ways(client, canned.url).items():
             with monkeypatch.context() as patch:
-                patch.setattr("socket.SocketIO.readinto", raising(failure))
+                break_reads(patch, failure)
                 with pytest.raises(failure) as caught:
                     make()
             must_hide(frames_with_locals(caught.value), name)

@@ -16,9 +16,10 @@ from urllib3.response import HTTPResponse
 from termai_http import HttpClientConfig, RetryConfig, errors
 from termai_http._call import AttemptLimits, Call, Clock, Waker, active
 from termai_http._in_flight import CancelToken
+from termai_http._lease import Lease
 from termai_http._policy import RetryPolicy
 from termai_http._retry import Gate, Kind, ServerWish, classify, config_for, server_wish
-from termai_http._slots import Lease, Slots
+from termai_http._slots import Slots
 
 NOW = 1_790_000_000.0
 
@@ -46,22 +47,22 @@ def make(timeout: float = 60.0) -> tuple[Call, Time]:
     ("headers", "wait"),
     [
         ({}, None),
-        ({"Retry-After": "5"}, 5.0),
-        ({"Retry-After": " 1.5 "}, 1.5),
-        ({"Retry-After": ".5"}, 0.5),
-        ({"Retry-After": "0"}, 0.0),
-        ({"Retry-After": "1" + "0" * 20}, 1e20),
-        ({"Retry-After": formatdate(NOW + 90, usegmt=True)}, 90.0),
-        ({"Retry-After": formatdate(NOW - 90, usegmt=True)}, 0.0),
-        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, pytest.approx(2.5e11, rel=0.01)),
+        ({"retry-after": "5"}, 5.0),
+        ({"retry-after": " 1.5 "}, 1.5),
+        ({"retry-after": ".5"}, 0.5),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "1" + "0" * 20}, 1e20),
+        ({"retry-after": formatdate(NOW + 90, usegmt=True)}, 90.0),
+        ({"retry-after": formatdate(NOW - 90, usegmt=True)}, 0.0),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, pytest.approx(2.5e11, rel=0.01)),
         ({"retry-after-ms": "1500"}, 1.5),
-        ({"retry-after-ms": "junk", "Retry-After": "2"}, 2.0),
+        ({"retry-after-ms": "junk", "retry-after": "2"}, 2.0),
         *[
-            ({"Retry-After": text}, None)
+            ({"retry-after": text}, None)
             for text in ("-5", "nan", "inf", "1e3", "", "abc", "2, 3", "٣", "9" * 5000, "1_0")
         ],
-        ({"Retry-After": "Fri, 31 Dec 99999 23:59:59 GMT"}, None),
-        ({"Retry-After": "Fri, 31 Dec 999999999999999999999 23:59:59 GMT"}, None),
+        ({"retry-after": "Fri, 31 Dec 99999 23:59:59 GMT"}, None),
+        ({"retry-after": "Fri, 31 Dec 999999999999999999999 23:59:59 GMT"}, None),
     ],
 )
 def test_the_servers_wait_is_read(headers: dict[str, str], wait: Any) -> None:
@@ -72,7 +73,7 @@ def test_the_servers_wait_is_read(headers: dict[str, str], wait: Any) -> None:
 @given(st.text())
 def test_no_retry_after_is_too_odd(text: str) -> None:
     """Whatever stands in the headers, the wish is None or a wait of at least 0."""
-    for name in ("Retry-After", "retry-after-ms"):
+    for name in ("retry-after", "retry-after-ms"):
         wait = server_wish({name: text}, NOW).wait
         assert wait is None or wait >= 0
 

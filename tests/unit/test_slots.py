@@ -9,7 +9,8 @@ import pytest
 
 from termai_http import CallCancelled, PoolTimeout
 from termai_http._call import Attempt, AttemptLimits, Call, Clock, Waker
-from termai_http._slots import Lease, LeaseHolder, Slots, _Waiter
+from termai_http._lease import Lease, LeaseHolder
+from termai_http._slots import Slots, _Waiter
 
 LIMITS = AttemptLimits(connect_timeout=1, read_timeout=None)
 

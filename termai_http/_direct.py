@@ -1,0 +1,247 @@
+"""The direct way of an attempt: one send on a connection of the pool, one look at what comes.
+
+It goes past requests and urllib3, whose pool, connections and TLS it uses, and is taken only where
+nobody looks in between (``_stock``). Whatever is unusual in an answer is read by ``http.client``.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ._answer import Answer, check_length
+from ._answer_head import AnswerHead, Headers, joined, read_head
+from ._body import decoded
+from ._call import Attempt
+from ._lease import Lease
+from ._route import Outgoing, RequestHead
+from ._socket import bind_time
+
+__all__ = ["DirectAnswer", "encode_head", "send_direct"]
+
+_AT_ONCE = 16384
+_PIECE = 65536
+_MOST_IN_ONE = 1024 * 1024
+# As urllib3 has it: the server may have answered, and reads no more.
+_READS_NO_MORE = (errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE)
+
+
+class DirectAnswer:
+    """An answer that came the direct way: read, or to be read by ``raw_pieces``.
+
+    Attributes:
+        status_code: HTTP status.
+        headers: Its fields, names in lower case.
+        content: The body, decoded; None while it is not read.
+    """
+
+    __slots__ = ("_answer", "_done", "content", "headers", "status_code")
+
+    def __init__(
+        self,
+        status_code: int,
+        headers: Headers,
+        content: bytes | None = None,
+        answer: Answer | None = None,
+        done: Callable[[], None] | None = None,
+    ) -> None:
+        self.status_code = status_code
+        self.headers = headers
+        self.content = content
+        self._answer = answer
+        self._done = done
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body as they were announced; None where nothing was."""
+        return None if self._answer is None else self._answer.length
+
+    def raw_pieces(self) -> Iterator[bytes]:
+        """Yield the body as it arrives, in its content coding; then its connection goes back."""
+        assert self._answer is not None
+        yield from self._answer.rest(_PIECE)
+        done, self._done = self._done, None
+        if done is not None:
+            done()
+
+    def close(self) -> None:
+        """Read no more; whoever has the lease closes the connection."""
+        answer, self._answer, self._done = self._answer, None, None
+        if answer is not None:
+            answer.close()
+
+
+def encode_head(pool: Any, outgoing: Outgoing) -> RequestHead:
+    """Let the libraries say the head of a request, so that it is theirs to the byte.
+
+    Args:
+        pool: The pool of its host.
+        outgoing: The request, prepared.
+    """
+    prepared = outgoing.prepared
+    headers = prepared.headers.copy()
+    places = {f"value-{number}": name for number, name in enumerate(outgoing.headers)}
+    headers.update({name: place for place, name in places.items()})
+    measured = outgoing.body is not None
+    if measured:
+        headers["Content-Length"] = ""
+    said: list[bytes] = []
+    conn = pool.ConnectionCls(host=pool.host, port=pool.port)
+    conn.send = said.append
+    conn.request(prepared.method, prepared.path_url, headers=headers)
+    rest = b"".join(said)
+    if measured:
+        rest = rest.removesuffix(b"\r\n\r\n")
+    pieces: list[bytes] = []
+    names: list[str] = []
+    # As requests puts them: at the place of the session's, where it has one of that name.
+    for place in headers.values():
+        if place in places:
+            before, _, rest = rest.partition(f": {place}\r\n".encode())
+            pieces.append(before + b": ")
+            rest = b"\r\n" + rest
+            names.append(places[place])
+    return RequestHead([*pieces, rest], names, measured)
+
+
+def send_direct(
+    outgoing: Outgoing, attempt: Attempt, lease: Lease, most: int, *, keep_open: bool
+) -> DirectAnswer | None:
+    """Send one request and return its answer.
+
+    Args:
+        outgoing: The request.
+        attempt: The attempt that it is.
+        lease: Its lease, which has no slot yet.
+        most: Bytes that a body may have.
+        keep_open: Whether the body is left to be read piece by piece.
+
+    Returns:
+        The answer, its body read where that came in the usual way; None where the direct way does
+        not lead there after all, and nothing was sent.
+    """
+    pool = outgoing.route.pool()
+    head = outgoing.head
+    if head is None:
+        head = encode_head(pool, outgoing)
+        outgoing.route.remember(outgoing, head)
+    conn = pool.lend(lease)
+    if conn.sock is None:
+        if pool.proxy is not None:
+            # Its tunnel, and what goes wrong with it, is urllib3's.
+            pool.take_back(conn, lease)
+            return None
+        conn.connect()
+    sock = conn.sock
+    _transmit(conn, sock, head.filled(outgoing.headers, outgoing.body), attempt)
+    came = _receive(sock, attempt)
+    read = read_head(came) if came else None
+    if read is not None and read.size <= attempt.limits.headers:
+        if read.closes:
+            attempt.spoiled = True
+        if not keep_open and 200 <= read.status <= 299 and (read.length or _PIECE) <= most:
+            body = _sized_body(sock, read, came, attempt)
+            if body is not None:
+                pool.take_back(conn, lease)
+                coding = read.headers.get("content-encoding")
+                return DirectAnswer(
+                    read.status, read.headers, decoded(body, coding, most) if coding else body
+                )
+    return _unusual(pool, conn, lease, outgoing.method, read, came)
+
+
+def _transmit(conn: Any, sock: Any, data: bytes, attempt: Attempt) -> None:
+    attempt.sent = True
+    attempt.phase = "send"
+    attempt.call.hold(sock)
+    bind_time(sock, attempt.budget())
+    sys.audit("http.client.send", conn, data)
+    try:
+        if len(data) <= _AT_ONCE or not isinstance(sock, ssl.SSLSocket):
+            sock.sendall(data)
+        else:
+            _send_records(sock, data, attempt)
+    except ssl.SSLEOFError:
+        return
+    except OSError as error:
+        if error.errno not in _READS_NO_MORE:
+            raise
+
+
+def _send_records(sock: ssl.SSLSocket, data: bytes, attempt: Attempt) -> None:
+    # sendall() of TLS gives each record the whole time.
+    view, sent = memoryview(data), 0
+    while sent < len(data):
+        bind_time(sock, attempt.budget())
+        sent += sock.send(view[sent : sent + _AT_ONCE])
+
+
+def _receive(sock: socket.socket, attempt: Attempt) -> bytes:
+    attempt.phase = "headers"
+    bind_time(sock, attempt.read_budget())
+    came = sock.recv(_AT_ONCE)
+    attempt.received += len(came)
+    return came
+
+
+def _sized_body(
+    sock: socket.socket, head: AnswerHead, came: bytes, attempt: Attempt
+) -> bytes | None:
+    """Return a body of known size; None where it has none, is too large for one piece or cut."""
+    size, length = head.size, head.length
+    if length is None or length > _MOST_IN_ONE:
+        return None
+    attempt.phase = "body"
+    have = len(came) - size
+    if have >= length:
+        if have > length:
+            # What came beside the answer must not become the answer to the next request.
+            attempt.spoiled = True
+        return came[size : size + length]
+    body = bytearray(length)
+    body[:have] = came[size:]
+    view = memoryview(body)
+    while have < length:
+        bind_time(sock, attempt.read_budget())
+        got = sock.recv_into(view[have:])
+        if not got:
+            raise http.client.IncompleteRead(b"", length - have)
+        attempt.received += got
+        have += got
+    return bytes(body)
+
+
+def _unusual(
+    pool: Any, conn: Any, lease: Lease, method: str, head: AnswerHead | None, came: bytes
+) -> DirectAnswer:
+    """Let http.client read the answer, or what follows its head."""
+    attempt = lease.attempt
+    assert attempt is not None
+    if head is not None:
+        attempt.phase = "body"
+        answer = Answer(conn.sock, method=method, attempt=attempt, came=came[head.size :])
+        answer.adopt(head)
+        headers, status = head.headers, head.status
+    else:
+        answer = Answer(conn.sock, method=method, attempt=attempt, came=came)
+        headers, status = _begin(answer, attempt), answer.status
+    return DirectAnswer(status, headers, answer=answer, done=lambda: pool.take_back(conn, lease))
+
+
+def _begin(answer: Answer, attempt: Attempt) -> Headers:
+    try:
+        answer.begin()
+        attempt.phase = "body"
+        headers = joined(answer.headers.items())
+        check_length(headers, answer.version, attempt)
+    except BaseException:
+        answer.close()
+        raise
+    if answer.will_close:
+        attempt.spoiled = True
+    return headers
