@@ -6,13 +6,14 @@ opens no socket and starts no thread.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+from . import _fork as _fork  # first: no fork may fall into an import of the others
 from ._importing import importing
 from ._version import __version__
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._client import Client
     from ._content import Document, Image
     from ._conversation import Conversation
@@ -250,16 +251,21 @@ _MODULES = ("claude", "openai", "testing")
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        with importing():
-            return import_module(f"{__name__}.{name}")
+        return _load(name)
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = home
-    with importing():
-        value = getattr(import_module(f"{__name__}.{module}"), attribute)
+    value = getattr(_load(module), attribute)
     globals()[name] = value
     return value
+
+
+def _load(module: str) -> Any:
+    with importing():
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{module}")
 
 
 def __dir__() -> list[str]:

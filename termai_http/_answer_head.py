@@ -12,6 +12,7 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _BODILESS = (204, 205, 304)
 _END = b"\r\n\r\n"
+_SPACE = " \t"
 _MOST_LINES = 100
 # Servers have few lines and names, and spell each as they did before.
 _MOST_KNOWN, _LONGEST_KNOWN = 1024, 64
@@ -73,8 +74,9 @@ def read_head(data: bytes) -> AnswerHead | None:
         name = _names.get(spelt) or _read_name(spelt)
         if not name:
             return None
-        value = value.strip(" \t")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        if name in headers:
+            value = f"{headers[name]}, {value.strip(_SPACE)}"
+        headers[name] = value.strip(_SPACE)
     return _framed(status, headers, end + len(_END))
 
 
@@ -93,7 +95,7 @@ def joined(fields: Iterable[tuple[str, str]]) -> Headers:
     """Return the fields of a head that something else read."""
     headers = Headers()
     for spelt, value in fields:
-        name, value = spelt.lower(), value.strip(" \t")
+        name, value = spelt.lower(), value.strip(_SPACE)
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 

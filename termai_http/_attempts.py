@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
@@ -75,19 +75,19 @@ def make_attempts(
         if call.interrupted is not None:
             return Outcome(error=_ended(call))
         attempt = call.begin_attempt(fresh=fresh, pooled=pooled, limits=limits)
-        if listeners:
+        if listeners.everybody:
             listeners.emit(events.AttemptStarted(attempt=call.attempts, **_who(call)))
         result = transport.exchange(outgoing, attempt, keep_open=keep_open)
-        response: Answered | None = None
+        response: Any = None
         value: T | errors.TermaiHttpError
         if isinstance(result, errors.TermaiHttpError):
             value = result
         else:
-            response = cast("Answered", getattr(result, "response", result))
+            response = getattr(result, "response", result)
             value = read(result)
         if not isinstance(value, errors.TermaiHttpError):
             budget.give_back()
-            if listeners:
+            if listeners.everybody:
                 _tell_success(listeners, call, attempt, response)
             return Outcome(value=value, response=response)
         wish = _NO_WISH if response is None else server_wish(response.headers, call.clock.wall())
@@ -95,7 +95,7 @@ def make_attempts(
         gate = gate or transport.policy.gate(call, policy, budget)
         verdict = gate.admit(kind, wish, throttled=value.status_code in _THROTTLED)
         _annotate(value, call, kind, wish, verdict)
-        if listeners:
+        if listeners.everybody:
             _tell_failure(listeners, call, kind, value)
         if verdict.wait is None:
             ended = call.interrupted is not None and not isinstance(value, call.interrupted)
@@ -136,7 +136,7 @@ def _wait(
         wait,
         error.request_id,
     )
-    if listeners:
+    if listeners.everybody:
         listeners.emit(
             events.RetryScheduled(
                 attempt=call.attempts,

@@ -255,9 +255,10 @@ class Attempt:
             TimeoutError: The present phase's time is over.
             ConnectionAbortedError: The call was interrupted.
         """
-        if self.call.interrupted is not None:
+        call = self.call
+        if call._reason is not None:
             raise ConnectionAbortedError("the call was interrupted")
-        left = self.until - self.call.clock.monotonic()
+        left = self.until - call.clock.monotonic()
         if left <= 0:
             raise TimeoutError("the time is over")
         return left

@@ -17,11 +17,8 @@ from ._log import log
 from ._options import CallOptions
 from ._request import encode_body, job_for, refused, texts_of, with_specs
 from ._secrets import mask_echoes
-from ._specs import OutputSpec
-from ._sse import EventParser
-from ._stream import EventSource, Stream, not_a_stream
 from ._target import Account, Target, resolve
-from .dialects._base import Decoded, StreamDecoder, lowered
+from .dialects._base import lowered
 from .dialects._errors import decode_object, request_id, status_error
 from .errors import (
     APIStatusError,
@@ -36,6 +33,9 @@ if TYPE_CHECKING:
     import requests
 
     from ._open_body import OpenBody
+    from ._specs import OutputSpec
+    from ._stream import Stream
+    from .dialects._base import Decoded, StreamDecoder
 
 __all__ = ["open_stream", "send_chat"]
 
@@ -76,7 +76,9 @@ def send_chat(
         return _read(response, call, plan)
 
     outcome = core.run(job, read)
-    return outcome.error if outcome.error is not None else cast("ChatResponse", outcome.value)
+    if outcome.error is not None:
+        return outcome.error
+    return cast("ChatResponse", outcome.value)
 
 
 def open_stream(
@@ -124,6 +126,8 @@ def _begin_stream(
     core: Core, job: Job, call: Call, plan: _Plan, answer: OpenBody
 ) -> Stream | TermaiHttpError:
     headers, status = answer.response.headers, answer.response.status_code
+    with importing():
+        from ._stream import EventSource, Stream
     decoder = plan.target.dialect.decode_stream(plan.texts)
     source = EventSource(answer, decoder, core.config.limits)
     # A page or a plain object parses to no event at all: say what it is.
@@ -153,6 +157,8 @@ def _begin_stream(
 def _foreign(answer: OpenBody, plan: _Plan) -> TermaiHttpError:
     """Say what came in the place of a stream, in the server's own words where they are at hand."""
     headers = answer.response.headers
+    with importing():
+        from ._stream import not_a_stream
     failure = not_a_stream(mask_echoes(headers["content-type"].lower(), plan.texts()))
     try:
         decode_object(answer.rest(), headers, plan.texts)
@@ -208,6 +214,8 @@ def _read(response: requests.Response, call: Call, plan: _Plan) -> ChatResponse 
 
 def _decode_events(body: bytes, decoder: StreamDecoder) -> Decoded:
     """Read a reply that comes as events though it was asked for whole: some servers only stream."""
+    with importing():
+        from ._sse import EventParser
     # The body keeps to its limit already, and no line of it is longer.
     parser = EventParser(most_line=len(body) + 1, most_event=len(body) + 1)
     for event in (*parser.feed(body), *parser.finish()):

@@ -11,13 +11,13 @@ from ._call import Clock
 from ._chat import open_stream, send_chat
 from ._client_queries import ClientQueries
 from ._core import Core
+from ._described import described
 from ._faces import send_with
 from ._frames import hiding, unwrap
 from ._in_flight import CancelToken
 from ._run_tools import run_with
 from .config import HttpClientConfig, RetryConfig
 from .errors import ConfigurationError
-from .events import Listener
 from .metrics import ClientStats, HttpMetrics, HttpStats
 from .models import ChatResponse, Prompt
 
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from ._session import PooledSession
     from ._stream import Stream
     from ._tool_run import ToolRun
+    from .events import Listener
 
-__all__ = ["Client", "send_with"]
+__all__ = ["Client", "open_stream", "send_chat", "send_with"]
 
 
 class Client(ClientQueries):
@@ -100,6 +101,7 @@ class Client(ClientQueries):
             calls=calls,
         )
 
+    @described
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Let ``listener`` hear every event, in the thread where it happens.
 
@@ -109,6 +111,7 @@ class Client(ClientQueries):
         self._core.listeners.add(listener)
         return lambda: self._core.listeners.remove(listener)
 
+    @described
     def listening(self, listener: Listener) -> AbstractContextManager[None]:
         """Let ``listener`` hear every event inside a ``with`` block."""
         return self._core.listeners.hearing(listener)

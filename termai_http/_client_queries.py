@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from ._described import described
 from ._faces import ask_with, chat_request, embedding_request
 from ._frames import hiding, unwrap
+from ._importing import importing
 from ._in_flight import CancelToken
-from ._queries import send_count, send_embeddings, send_models
-from ._query_models import Embeddings, ModelInfo
 from .config import RetryConfig
 from .models import Prompt
 
-__all__ = ["ClientQueries"]
+if TYPE_CHECKING:
+    from ._query_models import Embeddings, ModelInfo
+
+__all__ = ["ClientQueries", "count_with", "embed_with", "list_with"]
+
+
+def embed_with(on: Callable[[], Any], given: dict[str, Any]) -> Embeddings | BaseException:
+    """Turn texts into vectors with a face's arguments as they were given; as ``ask_with``."""
+    with importing():
+        from ._queries import send_embeddings
+    return ask_with(on, given, embedding_request, send_embeddings)
+
+
+def count_with(on: Callable[[], Any], given: dict[str, Any]) -> int | BaseException:
+    """Count a prompt's tokens with a face's arguments as they were given; as ``ask_with``."""
+    with importing():
+        from ._queries import send_count
+    return ask_with(on, given, chat_request, send_count)
+
+
+def list_with(on: Callable[[], Any], given: dict[str, Any]) -> list[ModelInfo] | BaseException:
+    """List the models with a face's arguments as they were given; as ``ask_with``."""
+    with importing():
+        from ._queries import send_models
+    return ask_with(on, given, lambda given: None, send_models)
 
 
 class ClientQueries:
     """The part of ``Client`` that embeds, counts and lists."""
 
     @hiding
+    @described
     def embed(
         self,
         texts: str | Sequence[str],
@@ -38,7 +63,7 @@ class ClientQueries:
         **params: Any,
     ) -> Embeddings:
         """Turn texts into vectors on this client; as ``termai_http.embed``."""
-        return unwrap(ask_with(lambda: self, locals(), embedding_request, send_embeddings))
+        return unwrap(embed_with(lambda: self, locals()))
 
     @hiding
     def count_tokens(
@@ -66,9 +91,10 @@ class ClientQueries:
         **params: Any,
     ) -> int:
         """Count a prompt's tokens on this client; as ``termai_http.count_tokens``."""
-        return unwrap(ask_with(lambda: self, locals(), chat_request, send_count))
+        return unwrap(count_with(lambda: self, locals()))
 
     @hiding
+    @described
     def list_models(
         self,
         *,
@@ -83,4 +109,4 @@ class ClientQueries:
         api_version: str | None = None,
     ) -> list[ModelInfo]:
         """List the models on this client; as ``termai_http.list_models``."""
-        return unwrap(ask_with(lambda: self, locals(), lambda given: None, send_models))
+        return unwrap(list_with(lambda: self, locals()))

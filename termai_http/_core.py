@@ -241,7 +241,7 @@ class Core:
             return Outcome(error=_described(error.with_traceback(None), call))
         if job.cancel is not None:
             job.cancel.join(call)
-        if self.listeners:
+        if self.listeners.everybody:
             self.listeners.emit(
                 events.CallStarted(call_id=call.number, provider=call.provider, model=call.model)
             )
@@ -260,7 +260,7 @@ class Core:
         if outcome.error is not None:
             _described(outcome.error, call)
         goes_on = keep_open and outcome.error is None
-        if self.listeners and not goes_on:
+        if self.listeners.everybody and not goes_on:
             self._tell_end(call, outcome)
         return outcome
 
@@ -271,7 +271,7 @@ class Core:
         try:
             if outcome.error is not None:
                 _described(outcome.error, call)
-            if self.listeners:
+            if self.listeners.everybody:
                 self._tell_end(call, outcome)
         finally:
             self.leave(job, call, outcome, time_to_first_token)

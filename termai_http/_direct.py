@@ -22,7 +22,7 @@ from ._lease import Lease
 from ._route import Outgoing, RequestHead
 from ._socket import bind_time
 
-__all__ = ["DirectAnswer", "encode_head", "send_direct"]
+__all__ = ["DirectAnswer", "begin_answer", "encode_head", "send_direct"]
 
 _AT_ONCE = 16384
 _PIECE = 65536
@@ -219,18 +219,32 @@ def _sized_body(
 def _unusual(
     pool: Any, conn: Any, lease: Lease, method: str, head: AnswerHead | None, came: bytes
 ) -> DirectAnswer:
-    """Let http.client read the answer, or what follows its head."""
     attempt = lease.attempt
     assert attempt is not None
-    if head is not None:
-        attempt.phase = "body"
-        answer = Answer(conn.sock, method=method, attempt=attempt, came=came[head.size :])
-        answer.adopt(head)
-        headers, status = head.headers, head.status
-    else:
-        answer = Answer(conn.sock, method=method, attempt=attempt, came=came)
-        headers, status = _begin(answer, attempt), answer.status
+    status, headers, answer = begin_answer(conn.sock, method, attempt, head, came)
     return DirectAnswer(status, headers, answer=answer, done=lambda: pool.take_back(conn, lease))
+
+
+def begin_answer(
+    sock: socket.socket, method: str, attempt: Attempt, head: AnswerHead | None, came: bytes
+) -> tuple[int, Headers, Answer]:
+    """Let http.client read an answer, or what follows its head.
+
+    Args:
+        sock: Where the rest of it comes from.
+        method: What it answers.
+        attempt: Whose time and limits hold.
+        head: Its head, None where that was not read.
+        came: What came of it, head and all.
+    """
+    if head is None:
+        answer = Answer(sock, method=method, attempt=attempt, came=came)
+        headers = _begin(answer, attempt)
+        return answer.status, headers, answer
+    attempt.phase = "body"
+    answer = Answer(sock, method=method, attempt=attempt, came=came[head.size :])
+    answer.adopt(head)
+    return head.status, head.headers, answer
 
 
 def _begin(answer: Answer, attempt: Attempt) -> Headers:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._core import Core
-from ._options import CallOptions, check_params
-from ._query_models import EmbeddingRequest
+from ._importing import importing
+from ._options import PROVIDERS, CallOptions, check_params
 from ._request import model_or_default
 from ._target import Account, provider_of
 from .errors import ConfigurationError, InvalidRequestError, TermaiHttpError
 from .models import ChatRequest
+
+if TYPE_CHECKING:
+    from ._query_models import EmbeddingRequest
 
 __all__ = ["ask_with", "chat_request", "embedding_request", "send_with"]
 
 R = TypeVar("R")
 T = TypeVar("T")
 
+# Of the environment, as a face has no other.
+_ACCOUNTS = {provider: Account(provider=provider) for provider in PROVIDERS}
 _OF_CHATS = frozenset(
     {"api", "api_version", "max_tokens", "output", "reasoning", "stop", "stream", "system", "tools"}
 )
@@ -59,8 +64,7 @@ def ask_with(
         request = make(given)
         options = CallOptions(**given)
         named = provider_of(getattr(request, "model", ""))
-        account = Account(provider=options.provider or named)
-        return send(core, account, request, options)
+        return send(core, _ACCOUNTS[options.provider or named], request, options)
     except TermaiHttpError as error:
         return error.with_traceback(None)
     except BaseException as error:
@@ -101,6 +105,8 @@ def embedding_request(given: dict[str, Any]) -> EmbeddingRequest:
     if "dimension" in params:
         raise InvalidRequestError("dimension= is no option; did you mean dimensions=?")
     check_params(params)
+    with importing():
+        from ._query_models import EmbeddingRequest
     return EmbeddingRequest(
         texts=given.pop("texts"),
         model=given.pop("model"),

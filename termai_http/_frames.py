@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import ParamSpec, TypeVar
+
+    _E = TypeVar("_E", bound=BaseException)
+    P = ParamSpec("P")
+    T = TypeVar("T")
 
 __all__ = ["hide_locals", "hiding", "unwrap"]
-
-_E = TypeVar("_E", bound=BaseException)
-P = ParamSpec("P")
-T = TypeVar("T")
 
 # They hold the request, and so key and prompt; a user's hook between them does as it likes.
 _CARRIERS = frozenset({"termai_http", "requests", "urllib3", "http", "json", "socket", "ssl"})
@@ -34,9 +36,10 @@ def hide_locals(error: _E) -> _E:
         while step is not None:
             frame, step = step.tb_frame, step.tb_next
             if str(frame.f_globals.get("__name__")).partition(".")[0] in _CARRIERS:
-                # One that still runs is cleared by its own function.
-                with contextlib.suppress(RuntimeError):
+                try:
                     frame.clear()
+                except RuntimeError:
+                    continue  # one that still runs is cleared by its own function
         pending += [current.__cause__, current.__context__]
     return error
 

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
-from typing import Any
 
-__all__ = ["importing", "lock", "start_over"]
+TYPE_CHECKING = False  # the module typing takes longer to load than all of the face
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["importing", "start_over"]
 
 _lock = threading.RLock()
 
 
-@contextlib.contextmanager
-def importing() -> Iterator[None]:
-    """Import what is needed now.
+def importing() -> Any:
+    """Return the lock under which to import what is needed now; a fork takes it first.
 
     Python makes no import lock anew in a forked child: one that another thread held at the fork
     stays locked there for ever.
     """
-    with _lock:
-        yield
-
-
-def lock() -> Any:
-    """Return the lock, which a fork takes first."""
     return _lock
 
 

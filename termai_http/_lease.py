@@ -98,10 +98,11 @@ class Lease:
     def abandon(self) -> None:
         """Close the connection that is still out, and give the slot back."""
         self.over = True
-        conn = self.slots.out.get(self.number)
+        slots, number = self.slots, self.number
+        conn = slots.out.get(number)
         if conn is not None and conn.lease is self:
             conn.close()
-        if self.held:
+        if number in slots.held:
             self.end(kept=False)
 
 
@@ -136,7 +137,8 @@ class LeaseHolder:
             # Torn away while it was made.
             return
         lease.over = True
-        if sys.is_finalizing() or not (lease.held or lease.number in lease.slots.out):
+        slots, number = lease.slots, lease.number
+        if not (number in slots.held or number in slots.out) or sys.is_finalizing():
             return
         try:
             if lease.attempt is not None:

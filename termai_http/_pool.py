@@ -7,18 +7,18 @@ import queue
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import attrs
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ClosedPoolError
-from urllib3.util.wait import wait_for_read
 
 from ._call import Clock, active
 from ._connection import Connection, PlainConnection, TLSConnection
 from ._lease import Lease, LeaseHolder
 from ._slots import Slots
+from ._socket import has_come
 
 __all__ = ["HTTPPool", "HTTPSPool", "PoolRules", "pool_classes"]
 
@@ -70,8 +70,9 @@ class _IdleConnections:
     def lend(self, lease: Lease) -> HTTPConnection | None:
         """Take a slot and, in the same step, the newest idle one that the lease may have."""
         fresh = lease.attempt is not None and lease.attempt.fresh
+        taken: tuple[HTTPConnection, float] | None
         taken = self._slots.acquire(lease, None if fresh else self._waiting)
-        return None if taken is None else cast("HTTPConnection", taken[0])
+        return None if taken is None else taken[0]
 
     def store(self, conn: HTTPConnection, lease: Lease) -> None:
         """Give a slot back and, in the same step, its connection."""
@@ -181,7 +182,7 @@ def _is_dropped(conn: HTTPConnection) -> bool:
     """Tell whether an idle connection was closed by its peer, also in another thread's hands."""
     sock = conn.sock
     try:
-        return sock is None or wait_for_read(sock, 0.0)
+        return sock is None or has_come(sock)
     except (OSError, ValueError):
         # Taken and closed by its new user in between: no longer ours to close.
         return False
@@ -263,7 +264,7 @@ class _PoolMixin(HTTPConnectionPool):
             try:
                 # A tool that replaces the connection class must not be given one of before.
                 known = isinstance(conn, self.ConnectionCls) and conn.sock is not None
-                if known and not wait_for_read(conn.sock, 0.0):
+                if known and not has_come(conn.sock):
                     return conn
             except BaseException:
                 self.idle.evict(conn)

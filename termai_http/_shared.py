@@ -1,26 +1,35 @@
-"""The process-wide client behind a lock, and the functions that use it."""
+"""The process-wide client behind a lock, and the functions that use it.
+
+What makes the calls is loaded by the first one: until then they cost a program next to nothing.
+"""
 
 from __future__ import annotations
 
 import sys
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
 
-from ._chat import open_stream, send_chat
-from ._client import Client, send_with
+from ._described import described
 from ._fork import take_part
 from ._frames import hiding, unwrap
-from ._in_flight import CancelToken
+from ._importing import importing
 from ._log import log
-from .config import HttpClientConfig, RetryConfig
-from .errors import AlreadyInitializedError
-from .metrics import ClientStats, format_stats
-from .models import ChatResponse, Prompt
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, TextIO
+
+    # The module that makes the calls; there once it was needed.
+    from . import _client as _engine
+    from ._client import Client
+    from ._in_flight import CancelToken
     from ._stream import Stream
+    from .config import HttpClientConfig, RetryConfig
+    from .metrics import ClientStats
+    from .models import ChatResponse, Prompt
+else:
+    _engine = None
 
 __all__ = [
     "HttpClientManager",
@@ -59,6 +68,14 @@ _shared_state = _SharedState()
 take_part(_shared_state)
 
 
+def _load() -> None:
+    """Load the module that makes the calls; the first of them does."""
+    global _engine
+    with importing():
+        from . import _client as _engine
+
+
+@described
 def client() -> Client:
     """Return the process-wide client, made on first use from ``HttpClientConfig.from_env()``.
 
@@ -68,12 +85,16 @@ def client() -> Client:
     current = _current
     if current is not None:
         return current
-    with _lock:
+    if _engine is None:
+        _load()
+    # In the order of a fork: a client with a CA bundle loads requests when it is made.
+    with importing(), _lock:
         if _current is None:
-            _current = Client()
+            _current = _engine.Client()
         return _current
 
 
+@described
 def initialize(config: HttpClientConfig) -> Client:
     """Make the process-wide client with a configuration of your own, before its first use.
 
@@ -82,14 +103,18 @@ def initialize(config: HttpClientConfig) -> Client:
         ConfigurationError: ``config`` is none.
     """
     global _current
-    made = Client(config)
+    _load()
+    made = _engine.Client(config)
     with _lock:
         if _current is not None:
+            from .errors import AlreadyInitializedError
+
             raise AlreadyInitializedError("The process-wide client is in use already.")
         _current = made
     return made
 
 
+@described
 def close(wait: float | None = 0.0) -> None:
     """Close the process-wide client and forget it; the next use makes a new one.
 
@@ -103,6 +128,7 @@ def close(wait: float | None = 0.0) -> None:
         closing.close(wait)
 
 
+@described
 def client_with_config(config: HttpClientConfig) -> Client:
     """Make a separate client, which the caller closes.
 
@@ -112,7 +138,8 @@ def client_with_config(config: HttpClientConfig) -> Client:
     Raises:
         ConfigurationError: ``config`` is none.
     """
-    made = Client(config)
+    _load()
+    made = _engine.Client(config)
     with _lock:
         alike = sum(
             1 for other in list(_separate) if not other._core.closed and other.config == config
@@ -127,18 +154,23 @@ def client_with_config(config: HttpClientConfig) -> Client:
     return made
 
 
+@described
 def stats() -> ClientStats:
     """Return the figures of the process-wide client."""
     return client().stats()
 
 
+@described
 def show_http_stats(file: TextIO | None = None) -> None:
     """Print the figures of the process-wide client as a table.
 
     Args:
         file: Where to; None means stderr.
     """
-    print(format_stats(stats()), file=sys.stderr if file is None else file)
+    figures = stats()
+    with importing():
+        from .metrics import format_stats
+    print(format_stats(figures), file=sys.stderr if file is None else file)
 
 
 def chosen(given: Client | None) -> Client:
@@ -147,6 +179,7 @@ def chosen(given: Client | None) -> Client:
 
 
 @hiding
+@described
 def chat(
     prompt: Prompt,
     *,
@@ -219,10 +252,13 @@ def chat(
         CallCancelled: ``cancel`` was cancelled.
         ClientClosed: The client was closed.
     """
-    return unwrap(send_with(lambda: chosen(client), locals(), send_chat))
+    if _engine is None:
+        _load()
+    return unwrap(_engine.send_with(lambda: chosen(client), locals(), _engine.send_chat))
 
 
 @hiding
+@described
 def stream(
     prompt: Prompt,
     *,
@@ -262,7 +298,9 @@ def stream(
     Raises:
         TermaiHttpError: As ``chat()``; while it is read, ``StreamInterrupted``.
     """
-    return unwrap(send_with(lambda: chosen(client), locals(), open_stream))
+    if _engine is None:
+        _load()
+    return unwrap(_engine.send_with(lambda: chosen(client), locals(), _engine.open_stream))
 
 
 class HttpClientManager:

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-from ._faces import ask_with, chat_request, embedding_request
+from ._described import described
 from ._frames import hiding, unwrap
-from ._in_flight import CancelToken
-from ._queries import send_count, send_embeddings, send_models
-from ._query_models import Embeddings, ModelInfo
+from ._importing import importing
 from ._shared import chosen
-from .config import RetryConfig
-from .models import Prompt
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    # The module that makes the calls; there once it was needed.
+    from . import _client_queries as _engine
     from ._client import Client
+    from ._in_flight import CancelToken
+    from ._query_models import Embeddings, ModelInfo
+    from .config import RetryConfig
+    from .models import Prompt
+else:
+    _engine = None
 
 __all__ = ["count_tokens", "embed", "list_models"]
 
 
+def _load() -> None:
+    """Load the module that makes these calls; the first of them does."""
+    global _engine
+    with importing():
+        from . import _client_queries as _engine
+
+
 @hiding
+@described
 def embed(
     texts: str | Sequence[str],
     *,
@@ -66,10 +79,13 @@ def embed(
         InvalidResponseError: There is not one vector of numbers for each text.
         TermaiHttpError: As ``chat()``.
     """
-    return unwrap(ask_with(lambda: chosen(client), locals(), embedding_request, send_embeddings))
+    if _engine is None:
+        _load()
+    return unwrap(_engine.embed_with(lambda: chosen(client), locals()))
 
 
 @hiding
+@described
 def count_tokens(
     prompt: Prompt,
     *,
@@ -106,10 +122,13 @@ def count_tokens(
         InvalidResponseError: The answer has no number of tokens.
         TermaiHttpError: As ``chat()``.
     """
-    return unwrap(ask_with(lambda: chosen(client), locals(), chat_request, send_count))
+    if _engine is None:
+        _load()
+    return unwrap(_engine.count_with(lambda: chosen(client), locals()))
 
 
 @hiding
+@described
 def list_models(
     *,
     provider: str | None = None,
@@ -145,4 +164,6 @@ def list_models(
         InvalidResponseError: An answer is no list of models, or the pages never end.
         TermaiHttpError: As ``chat()``.
     """
-    return unwrap(ask_with(lambda: chosen(client), locals(), lambda given: None, send_models))
+    if _engine is None:
+        _load()
+    return unwrap(_engine.list_with(lambda: chosen(client), locals()))

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
+from ._described import described
 from ._frames import hiding, unwrap
-from ._in_flight import CancelToken
-from ._run_tools import run_with
+from ._importing import importing
 from ._shared import chosen
-from .config import RetryConfig
-from .models import Prompt
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    # The module that makes the calls; there once it was needed.
+    from . import _run_tools as _engine
     from ._client import Client
+    from ._in_flight import CancelToken
     from ._tool_run import ToolRun
+    from .config import RetryConfig
+    from .models import Prompt
+else:
+    _engine = None
 
 __all__ = ["run_tools"]
 
 
+def _load() -> None:
+    """Load the module that makes these calls; the first of them does."""
+    global _engine
+    with importing():
+        from . import _run_tools as _engine
+
+
 @hiding
+@described
 def run_tools(
     prompt: Prompt,
     *,
@@ -94,4 +108,6 @@ def run_tools(
         InvalidRequestError: A function can be no tool, or as ``chat()``; nothing was sent.
         TermaiHttpError: As ``chat()``, from any round; ``DeadlineExceeded`` also before one.
     """
-    return unwrap(run_with(lambda: chosen(client), locals()))
+    if _engine is None:
+        _load()
+    return unwrap(_engine.run_with(lambda: chosen(client), locals()))

@@ -181,7 +181,8 @@ class Slots:
             idle.append((conn, now))
             self.out.pop(lease.number, None)
             self.held.pop(lease.number, None)
-            self._read_notes()
+            if self._queue or self._notes:
+                self._read_notes()
 
     def _take_back(self, number: int, discarded: bool) -> None:
         if number in self.held:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 from typing import Any, cast
 
 from urllib3.connection import HTTPConnection
 from urllib3.util import connection as urllib3_connection
-from urllib3.util.wait import wait_for_write
+from urllib3.util.wait import wait_for_read, wait_for_write
 
 from ._call import Attempt
 
-__all__ = ["bind_time", "open_socket", "socket_options"]
+__all__ = ["bind_time", "has_come", "open_socket", "socket_options"]
 
 _LOOK_UP = 0.1
 _LEAST_ADDRESS_SECONDS = 2.0
@@ -61,6 +62,15 @@ def bind_time(sock: Any, seconds: float) -> None:
         sock.settimeout(seconds)
     elif set_to is None or not seconds <= set_to <= seconds + _SLACK:
         sock.settimeout(seconds + _SLACK / 2)
+
+
+def has_come(sock: Any) -> bool:
+    """Tell, without waiting, whether bytes came, or the end of what the peer sends."""
+    if not hasattr(select, "poll"):
+        return wait_for_read(sock, 0.0)
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def open_socket(conn: HTTPConnection, attempt: Attempt) -> socket.socket:

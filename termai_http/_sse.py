@@ -14,7 +14,7 @@ __all__ = ["EventParser", "ServerEvent"]
 
 _BOM = b"\xef\xbb\xbf"
 # As nearly every line of a model's reply begins.
-_DATA, _EVENT = b"data: ", b"event: "
+_DATA = b"data: "
 
 
 class ServerEvent(NamedTuple):
@@ -53,6 +53,8 @@ class EventParser:
         self._data: bytes | bytearray | None = None
         self._refusal = ""
         self._small = min(most_line, most_event)
+        # The last line that named an event, and the name: most of a reply's events have one.
+        self._event, self._event_name = b"\n", ""
 
     def feed(self, data: bytes) -> list[ServerEvent]:
         """Take what came next, and return the events that it completes.
@@ -119,20 +121,24 @@ class EventParser:
 
     def _interpret(self, lines: Iterable[bytes], events: list[ServerEvent]) -> None:
         small = self._small
+        data, name = self._data, self._name
         for line in lines:
             if not line:
-                if (data := self._data) is not None:
+                if data is not None:
                     # Without the class's own __new__, which is written in Python.
-                    event = (self._name or "message", data.decode("utf-8", "replace"))
+                    event = (name or "message", data.decode("utf-8", "replace"))
                     events.append(_make(ServerEvent, event))
-                    self._data = None
-                self._name = ""
-            elif self._data is None and line.startswith(_DATA) and len(line) <= small:
-                self._data = line[6:]
-            elif line.startswith(_EVENT) and len(line) <= small:
-                self._name = line[7:].decode("utf-8", "replace")
+                    data = None
+                name = ""
+            elif data is None and line.startswith(_DATA) and len(line) <= small:
+                data = line[6:]
+            elif line == self._event:
+                name = self._event_name
             else:
+                self._data, self._name = data, name
                 self._take_field(line)
+                data, name = self._data, self._name
+        self._data, self._name = data, name
 
     def _take_field(self, line: bytes) -> None:
         if len(line) > self._most_line:
@@ -142,6 +148,7 @@ class EventParser:
             self._add(value.removeprefix(b" "))
         elif field == b"event":
             self._name = value.removeprefix(b" ").decode("utf-8", "replace")
+            self._event, self._event_name = line, self._name
 
     def _add(self, value: bytes) -> None:
         data = self._data

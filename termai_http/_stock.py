@@ -15,7 +15,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
-from urllib3 import PoolManager, connection, connectionpool
+from urllib3 import PoolManager, connectionpool
 
 from ._answer import Answer
 from ._connection import Connection, PlainConnection, TLSConnection
@@ -27,9 +27,10 @@ __all__ = ["Stock"]
 _Session = requests.Session
 _Pool = connectionpool.HTTPConnectionPool
 _TLSPool = connectionpool.HTTPSConnectionPool
-_Urllib3 = connection.HTTPConnection
-_Urllib3TLS = connection.HTTPSConnection
-_Client = http.client.HTTPConnection
+# Not where they are at home: there vcrpy may have put others, if it records at our import.
+_Urllib3: type[Any] = connectionpool.HTTPConnection  # type: ignore[attr-defined]
+_Urllib3TLS: type[Any] = connectionpool.HTTPSConnection  # type: ignore[attr-defined]
+_Client: type[Any] = _Urllib3.__mro__[1]
 _Response = http.client.HTTPResponse
 
 _Names = tuple[tuple[type[Any], str], ...]
@@ -65,20 +66,11 @@ _ADDED_TO = (_TLSPool, HTTPPool, HTTPSPool, _Urllib3TLS, PlainConnection, TLSCon
 # Some tools (ddtrace) leave a function where it is, and change what it does; those change both.
 _CODED: _Names = ((_Pool, "urlopen"), (_Client, "request"))
 _of_tls_pool, _of_http, _of_https, _of_tls, _of_own_plain, _of_own_tls = map(vars, _ADDED_TO)
-_OF_POOL = ("urlopen", "_make_request", "_get_conn", "_put_conn", "_new_conn", "ConnectionCls")
-_OF_CONNECTION = (
-    *("request", "putrequest", "putheader", "endheaders", "send", "connect", "getresponse"),
-    "debuglevel",
-)
-# What is looked at in each class that these derive from.
-_LEAVES: tuple[tuple[type[Any], tuple[str, ...]], ...] = (
-    (PooledSession, ("send", "get_adapter")),
-    (PooledAdapter, ("send",)),
-    (HTTPPool, _OF_POOL),
-    (HTTPSPool, _OF_POOL),
-    (PlainConnection, _OF_CONNECTION),
-    (TLSConnection, _OF_CONNECTION),
-    (Answer, ("begin", "read")),
+_CONNECTION: _Names = (*_URLLIB3, *_CLIENT, *_OWN)
+# Whose names are looked at, in each class that these derive from.
+_LEAVES: tuple[tuple[type[Any], _Names], ...] = (
+    *((PooledSession, _SESSION), (PooledAdapter, _SESSION), (HTTPPool, _POOL), (HTTPSPool, _POOL)),
+    *((PlainConnection, _CONNECTION), (TLSConnection, _CONNECTION), (Answer, _CONNECTION)),
 )
 _CLASSES: dict[type[Any], type[Any]] = {_Pool: _Urllib3, _TLSPool: _Urllib3TLS}
 _OWN_NAMES = ("send", "get_adapter", "proxies_for", "build_response")
@@ -299,7 +291,7 @@ def _watched() -> Iterator[tuple[type[Any], str]]:
         for owner in leaf.__mro__:
             yield owner, ""
             if owner.__module__ not in _BUILT_IN:
-                yield from ((owner, name) for name in names if name in vars(owner))
+                yield from ((owner, name) for _, name in names if name in vars(owner))
 
 
 def _foreign(owner: type[Any], name: str, value: Any) -> str | None:
@@ -316,7 +308,10 @@ def _foreign(owner: type[Any], name: str, value: Any) -> str | None:
         stock = value is _CLASSES.get(owner) or isinstance(value, property)
     else:
         stock = _is_stock(value, name, _home(owner.__module__))
-    return None if stock else f"{place}.{name} is replaced by {_origin(value)}"
+    origin = None if stock else _origin(value)
+    if origin == owner.__module__:
+        return f"{place}.{name} is not what it was when it was compiled"
+    return origin and f"{place}.{name} is replaced by {origin}"
 
 
 def _is_stock(value: Any, name: str, home: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from ._call import Call
@@ -31,6 +31,7 @@ __all__ = ["EventSource", "Stream", "not_a_stream"]
 _PARTS = frozenset({"thinking", "tool_call", "tool_call_delta", "finish"})
 _MOST_AHEAD = 256 * 1024
 _EVENT_OVERHEAD = 128
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class EventSource:
@@ -46,6 +47,8 @@ class EventSource:
         self.body = body
         self.failure: TermaiHttpError | None = None
         self._decoder = decoder
+        self._feed = decoder.feed
+        self._text_of = decoder.text_of
         self._parser = EventParser(most_line=limits.stream_line, most_event=limits.stream_event)
         self._events: Iterator[ServerEvent] = iter(())
         self._ready: deque[Piece] = deque()
@@ -64,7 +67,11 @@ class EventSource:
             if (event := next(self._events, None)) is None:
                 self._read()
                 continue
-            pieces = self._decode(event)
+            try:
+                pieces = self._feed(event)
+            except TermaiHttpError as error:
+                self._fail(error.with_traceback(None))
+                break
             ahead += len(event.data) + _EVENT_OVERHEAD
             self._begun = any(map(_commits, pieces))
             # Of endless pings before the reply only the first ones are kept.
@@ -72,11 +79,15 @@ class EventSource:
                 self._ready.extend(pieces)
         return None if self._begun else self.failure or not_a_stream("empty")
 
-    def next(self) -> Piece | None:
+    def next(self, *, texts: bool = False) -> Piece | None:
         """Return the next piece; None at the end, a good one where there is no ``failure``.
 
         What came before an error comes out before it, however the bytes were cut; only the deadline
         and an interrupt do not wait for the reader to take what came.
+
+        Args:
+            texts: Whether only texts are wanted. Most events need not be read whole for that, and
+                then their pieces are without the vendor's own event.
         """
         if self._open and (early := self.body.ended_early()) is not None:
             self._dropped = self._untaken()
@@ -86,7 +97,13 @@ class EventSource:
         while not ready and self._open:
             # Each event is read when it is asked for: the first piece does not wait for the others.
             for event in self._events:
-                pieces = self._decode(event)
+                if texts and (text := self._text_of(event)) is not None:
+                    return "text", text, _NOTHING
+                try:
+                    pieces = self._feed(event)
+                except TermaiHttpError as error:
+                    self._fail(error.with_traceback(None))
+                    break
                 if len(pieces) == 1:
                     return pieces[0]
                 ready.extend(pieces)
@@ -94,13 +111,6 @@ class EventSource:
             else:
                 self._read()
         return ready.popleft() if ready else None
-
-    def _decode(self, event: ServerEvent) -> list[Piece]:
-        try:
-            return self._decoder.feed(event)
-        except TermaiHttpError as error:
-            self._fail(error.with_traceback(None))
-            return []
 
     def _fail(self, error: TermaiHttpError) -> None:
         self._open = False
@@ -234,7 +244,7 @@ class Stream:
             ClientClosed: The client was closed.
             RuntimeError: Another thread is reading it; that one goes on.
         """
-        while (piece := self._next()) is not None:
+        while (piece := self._next(texts=True)) is not None:
             if piece[0] == "text" and piece[1]:
                 return cast("str", piece[1])
         raise StopIteration
@@ -244,14 +254,14 @@ class Stream:
         while (piece := self._next()) is not None:
             yield _event(piece)
 
-    def _next(self) -> Piece | None:
+    def _next(self, *, texts: bool = False) -> Piece | None:
         if not self._open:
             return None
         if self._source.body.reading:
             raise RuntimeError("Another thread is reading this stream.")
         error: TermaiHttpError | None = None
         try:
-            piece = self._source.next()
+            piece = self._source.next(texts=texts)
             if piece is None:
                 error = self._conclude()
         except BaseException as torn:

@@ -11,6 +11,7 @@ import weakref
 from typing import Any, Protocol
 
 from ._call import Waker
+from ._fork import stop_before_forks
 from ._log import log
 
 __all__ = ["Sweepable", "Sweeper", "sweeper"]
@@ -176,3 +177,4 @@ def _wait_for_the_system(thread: threading.Thread) -> None:
 
 sweeper = Sweeper()
 """The process's own."""
+stop_before_forks(sweeper)

@@ -7,17 +7,21 @@ import encodings.idna  # noqa: F401
 import functools
 import ipaddress
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
+from ._importing import importing
 from ._options import CallOptions
 from ._secrets import Secret, check_key
 from .dialects._base import Dialect
-from .dialects.claude_messages import DEFAULT_VERSION, ClaudeMessages
-from .dialects.openai_chat import OpenAIChat
-from .dialects.openai_responses import OpenAIResponses
 from .errors import ConfigurationError, InvalidRequestError, MissingKeyError
+
+if TYPE_CHECKING:
+    from .dialects.claude_messages import ClaudeMessages
+    from .dialects.openai_chat import OpenAIChat
+    from .dialects.openai_responses import OpenAIResponses
 
 __all__ = [
     "Account",
@@ -114,10 +118,37 @@ def resolve(
     return _openai(account, options, environ, allow_http)
 
 
+# Each is loaded by the first call that speaks it, since most programs speak one; and made once for
+# all calls that speak it alike.
+@functools.lru_cache(maxsize=64)
+def _chat_dialect(
+    max_tokens_name: str, organization: str | None, project: str | None
+) -> OpenAIChat:
+    with importing():
+        from .dialects.openai_chat import OpenAIChat
+    return OpenAIChat(max_tokens_name=max_tokens_name, organization=organization, project=project)
+
+
+@functools.lru_cache(maxsize=64)
+def _responses_dialect(organization: str | None, project: str | None) -> OpenAIResponses:
+    with importing():
+        from .dialects.openai_responses import OpenAIResponses
+    return OpenAIResponses(organization=organization, project=project)
+
+
+@functools.lru_cache(maxsize=64)
+def _claude_dialect(version: str | None) -> ClaudeMessages:
+    with importing():
+        from .dialects.claude_messages import ClaudeMessages
+    return ClaudeMessages() if version is None else ClaudeMessages(api_version=version)
+
+
 def _openai(
     account: Account, options: CallOptions, environ: Mapping[str, str], allow_http: bool
 ) -> Target:
-    base_url = _base_url(options, account, environ.get("OPENAI_BASE_URL") or _OPENAI_URL)
+    base_url = _base_url(options, account)
+    if base_url is None:
+        base_url = environ.get("OPENAI_BASE_URL") or _OPENAI_URL
     url = _normalize(base_url, "openai", allow_http)
     key = _given_key(options, account) or _variable_key("OPENAI_API_KEY", environ)
     if key is None:
@@ -130,13 +161,10 @@ def _openai(
     project = _header_value(account.project, "OPENAI_PROJECT_ID", environ)
     dialect: OpenAIChat | OpenAIResponses
     if options.api == "responses":
-        dialect = OpenAIResponses(organization=organization, project=project)
+        dialect = _responses_dialect(organization, project)
     else:
-        dialect = OpenAIChat(
-            max_tokens_name="max_completion_tokens" if is_openai(url) else "max_tokens",
-            organization=organization,
-            project=project,
-        )
+        limit = "max_completion_tokens" if is_openai(url) else "max_tokens"
+        dialect = _chat_dialect(limit, organization, project)
     return Target(dialect=dialect, base_url=url, auth=dialect.headers(key, bearer=True))
 
 
@@ -144,6 +172,7 @@ def _keyless_hint(vendor: bool) -> str:
     return "" if vendor else ' For a server that wants none, give any text: api_key="none".'
 
 
+@functools.lru_cache(maxsize=256)
 def is_openai(url: str) -> bool:
     """Tell whether OpenAI is there, or Azure OpenAI, and no server that only speaks like them."""
     return _host_of(url).endswith(_OPENAI_HOSTS)
@@ -156,7 +185,9 @@ def _host_of(url: str) -> str:
 def _claude(
     account: Account, options: CallOptions, environ: Mapping[str, str], allow_http: bool
 ) -> Target:
-    base_url = _base_url(options, account, environ.get("ANTHROPIC_BASE_URL") or _CLAUDE_URL)
+    base_url = _base_url(options, account)
+    if base_url is None:
+        base_url = environ.get("ANTHROPIC_BASE_URL") or _CLAUDE_URL
     url = _normalize(base_url, "claude", allow_http)
     key = _given_key(options, account) or _variable_key("ANTHROPIC_API_KEY", environ)
     token = None if key else _variable_key("ANTHROPIC_AUTH_TOKEN", environ)
@@ -166,19 +197,16 @@ def _claude(
             "nor ANTHROPIC_AUTH_TOKEN is set." + _keyless_hint(url == _CLAUDE_URL),
             provider="claude",
         )
-    dialect = ClaudeMessages(
-        api_version=_first(options.api_version, account.api_version) or DEFAULT_VERSION
-    )
+    dialect = _claude_dialect(_first(options.api_version, account.api_version))
     if key is not None:
         return Target(dialect=dialect, base_url=url, auth=dialect.headers(key, bearer=False))
     assert token is not None
     return Target(dialect=dialect, base_url=url, auth=dialect.headers(token, bearer=True))
 
 
-def _base_url(options: CallOptions, account: Account, otherwise: str) -> str:
-    given = options.base_url if options.base_url is not None else account.base_url
+def _base_url(options: CallOptions, account: Account) -> str | None:
     # An empty one that was given is a slip, and must not send the prompts to the vendor.
-    return otherwise if given is None else given
+    return options.base_url if options.base_url is not None else account.base_url
 
 
 def _first(*values: str | None) -> str | None:

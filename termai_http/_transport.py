@@ -17,6 +17,7 @@ from ._body import pieces, read_body
 from ._budget import RetryBudgets
 from ._call import Attempt, Clock, active
 from ._direct import DirectAnswer, send_direct
+from ._direct_check import direct_works
 from ._environment import Environment
 from ._lease import Lease, LeaseHolder
 from ._log import log
@@ -80,7 +81,7 @@ class Transport:
         self.session = PooledSession(self._environment, config.user_agent)
         self.session.mount("https://", self._adapter)
         self.session.mount("http://", self._adapter)
-        self._may_be_direct = direct_allowed(os.environ)
+        self._may_be_direct = direct_allowed(os.environ) and direct_works()
         self._stock = Stock(self.session, self._adapter)
         self._routes: dict[str, Route] = {}
         sweeper.add(self)
@@ -120,20 +121,22 @@ class Transport:
             ConfigurationError: The URL, or the proxy for it, cannot be used.
         """
         outgoing = Outgoing(method, url, headers, body, query)
-        stock = self._may_be_direct and not for_requests and self._stock.holds()
-        route = None if query else self._routes.get(url)
-        if route is not None and stock:
-            outgoing.route, outgoing.direct = route, route.find_pool is not None
-            outgoing.head = route.recall(outgoing)
+        # A query may hold a key, and no cache shall.
+        kept = not (for_requests or query or "?" in url)
+        route = self._routes.get(url) if kept else None
+        if route is not None:
+            outgoing.route, outgoing.head = route, route.recall(outgoing)
             if outgoing.head is not None:
+                outgoing.direct = True
                 return outgoing
+        # Nothing is kept of what a tool, or the user's session, may have a part in.
+        stock = self._may_be_direct and not for_requests and self._stock.holds()
         outgoing.prepared = prepare(self.session, outgoing)
-        if outgoing.route is None:
+        if route is None:
             outgoing.route = self._new_route(outgoing.prepared.url)
-            outgoing.direct = stock and outgoing.route.find_pool is not None
-            # A query may hold a key, and no cache shall.
-            if stock and not query and "?" not in url:
+            if kept and stock:
                 self._keep(url, outgoing.route)
+        outgoing.direct = stock and outgoing.route.find_pool is not None
         return outgoing
 
     def _new_route(self, url: str) -> Route:

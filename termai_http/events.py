@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-import attrs
-
+from ._importing import importing
 from ._log import log
+
+if TYPE_CHECKING:
+    from ._events import (
+        AttemptFailed,
+        AttemptStarted,
+        AttemptSucceeded,
+        CallFailed,
+        CallStarted,
+        CallSucceeded,
+        Event,
+        Listener,
+        RetryScheduled,
+    )
 
 __all__ = [
     "AttemptFailed",
@@ -29,93 +41,30 @@ __all__ = [
 ]
 
 
-@attrs.frozen(kw_only=True)
-class Event:
-    """Base of all events.
-
-    Attributes:
-        call_id: Number of the call within this process, the same in all its events.
-        provider: ``"openai"``, ``"claude"``, or None for a request of ``RequestHandler``.
-        model: The model asked for, None where unknown.
-    """
-
-    call_id: int
-    provider: str | None
-    model: str | None
+def __getattr__(name: str) -> Any:
+    # Most programs have no listener, and so need none of the events' classes.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with importing():
+        from . import _events
+    value = globals()[name] = getattr(_events, name)
+    return value
 
 
-@attrs.frozen(kw_only=True)
-class CallStarted(Event):
-    """A call entered."""
-
-
-@attrs.frozen(kw_only=True)
-class CallSucceeded(Event):
-    """A call has its reply. ``elapsed`` in seconds."""
-
-    status_code: int
-    request_id: str | None
-    attempts: int
-    elapsed: float
-
-
-@attrs.frozen(kw_only=True)
-class CallFailed(Event):
-    """A call ends with an error, whose class is named in ``error``. ``elapsed`` in seconds."""
-
-    error: str
-    status_code: int | None
-    request_id: str | None
-    attempts: int
-    elapsed: float
-
-
-@attrs.frozen(kw_only=True)
-class AttemptStarted(Event):
-    """An HTTP exchange begins; ``attempt`` counts from 1."""
-
-    attempt: int
-
-
-@attrs.frozen(kw_only=True)
-class AttemptSucceeded(Event):
-    """An HTTP exchange brought a success."""
-
-    attempt: int
-    status_code: int
-    reused: bool
-
-
-@attrs.frozen(kw_only=True)
-class AttemptFailed(Event):
-    """An HTTP exchange failed; ``cause`` is the word the metrics count it under."""
-
-    attempt: int
-    cause: str
-    status_code: int | None
-    request_id: str | None
-
-
-@attrs.frozen(kw_only=True)
-class RetryScheduled(Event):
-    """Another attempt follows after ``wait`` seconds; ``attempt`` is the one that failed."""
-
-    attempt: int
-    cause: str
-    wait: float
-    status_code: int | None
-    request_id: str | None
-
-
-Listener: TypeAlias = Callable[[Event], object]
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 class Listeners:
-    """Those who listen to one client. Safe for use from any thread."""
+    """Those who listen to one client. Safe for use from any thread.
+
+    Attributes:
+        everybody: All of them, in the order in which they came.
+    """
 
     def __init__(self) -> None:
         self.renew_lock()
-        self._all: tuple[Listener, ...] = ()
+        self.everybody: tuple[Listener, ...] = ()
         self._failed: set[int] = set()
 
     def renew_lock(self) -> None:
@@ -126,22 +75,19 @@ class Listeners:
         """Return the locks that a fork must not catch in other hands."""
         return [self._lock]
 
-    def __bool__(self) -> bool:
-        return bool(self._all)
-
     def add(self, listener: Listener) -> None:
         """Let ``listener`` hear every event from now on."""
         with self._lock:
-            self._all = (*self._all, listener)
+            self.everybody = (*self.everybody, listener)
 
     def remove(self, listener: Listener) -> None:
         """Undo one ``add``; nothing happens where there was none."""
         with self._lock:
             self._failed.discard(id(listener))
-            left = list(self._all)
+            left = list(self.everybody)
             with contextlib.suppress(ValueError):
                 left.remove(listener)
-            self._all = tuple(left)
+            self.everybody = tuple(left)
 
     @contextlib.contextmanager
     def hearing(self, listener: Listener) -> Iterator[None]:
@@ -154,7 +100,7 @@ class Listeners:
 
     def emit(self, event: Event) -> None:
         """Hand ``event`` to every listener, in the calling thread, with no lock held."""
-        for listener in self._all:
+        for listener in self.everybody:
             try:
                 listener(event)
             except Exception:

@@ -14,7 +14,8 @@ import attrs
 __all__ = ["CallRecord", "ClientStats", "Distribution", "HttpMetrics", "HttpStats", "format_stats"]
 
 
-@attrs.frozen(kw_only=True)
+# Not frozen: one is made at the end of every call, and to freeze it costs as much again.
+@attrs.define(kw_only=True)
 class CallRecord:
     """All that the metrics keep of one call; times in seconds."""
 
@@ -114,12 +115,16 @@ class Distribution:
     _LEAST = 1e-6
 
     def __init__(self) -> None:
-        self._buckets: Counter[int] = Counter()
+        self._buckets: dict[int, int] = {}
         self._count = 0
 
-    def add(self, seconds: float) -> None:
-        """Count one duration."""
-        self._buckets[int(math.log(max(seconds, self._LEAST) / self._LEAST) / self._WIDTH)] += 1
+    def bucket_of(self, seconds: float) -> int:
+        """Return where a duration is counted."""
+        return int(math.log(max(seconds, self._LEAST) / self._LEAST) / self._WIDTH)
+
+    def add(self, bucket: int) -> None:
+        """Count one duration by its bucket."""
+        self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
         self._count += 1
 
     def percentile(self, share: float) -> float | None:
@@ -191,9 +196,11 @@ class HttpMetrics:
 
     def record(self, record: CallRecord) -> None:
         """Count a call that ended."""
+        bucket = self._durations.bucket_of(record.duration)
         with self._lock:
-            self._read_notes()
-            self._add(record)
+            if self._notes:
+                self._read_notes()
+            self._add(record, bucket)
 
     def leave_note(self, record: CallRecord) -> None:
         """Count a call at the next look; a finalizer may do this at any instant."""
@@ -201,12 +208,13 @@ class HttpMetrics:
 
     def _read_notes(self) -> None:
         while self._notes:
-            self._add(self._notes.popleft())
+            record = self._notes.popleft()
+            self._add(record, self._durations.bucket_of(record.duration))
 
-    def _add(self, record: CallRecord) -> None:
+    def _add(self, record: CallRecord, bucket: int) -> None:
         self._total += 1
         self._duration += record.duration
-        self._durations.add(record.duration)
+        self._durations.add(bucket)
         self._retries += record.retries
         self._retries_denied += record.retries_denied
         if record.success:
@@ -218,7 +226,8 @@ class HttpMetrics:
         if record.causes:
             self._causes.update(record.causes)
         if record.time_to_first_token is not None:
-            self._first_tokens.add(record.time_to_first_token)
+            first = self._first_tokens
+            first.add(first.bucket_of(record.time_to_first_token))
 
     def reset(self) -> None:
         """Start over with zeros; calls that run stay in flight."""

@@ -78,6 +78,10 @@ class StreamDecoder(Protocol):
                 is cut short.
         """
 
+    @property
+    def text_of(self) -> Callable[[ServerEvent], str | None]:
+        """Read an event as ``feed``, for its text alone; None where ``feed`` has to read it."""
+
     def text(self) -> str:
         """Return the text of all ``"text"`` pieces so far, in their order."""
 

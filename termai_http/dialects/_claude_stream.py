@@ -11,8 +11,8 @@ from ..errors import InvalidResponseError
 from ..models import ToolCall
 from ._base import Decoded, Piece
 from ._claude_reply import read_tool_call, read_usage
-from ._errors import event_error, event_object, no_object_error
-from ._pieces import Assembled, InOrder, Text
+from ._errors import event_error, no_object_error
+from ._pieces import Alike, Assembled, InOrder, Text
 
 __all__ = ["ClaudeStream"]
 
@@ -119,6 +119,8 @@ class ClaudeStream:
         self._blocks: list[_Block] = []
         self._at: dict[int, _Block] = {}
         self._text = InOrder()
+        self._alike = Alike(("text",), _only_text)
+        self.text_of = self._alike.text_of
 
     @property
     def complete(self) -> bool:
@@ -130,7 +132,8 @@ class ClaudeStream:
         """Read one event; raises as ``StreamDecoder`` says."""
         if self.ended:
             return []
-        payload = event_object(event)
+        payload = _json.read_object(event[1])
+        self._alike.keep(event, None)
         if payload is None:
             if event.name == "error":
                 raise event_error(event, None, self._request_texts())
@@ -141,7 +144,7 @@ class ClaudeStream:
         if payload.get("error") or kind == "error" or event[0] == "error":
             raise event_error(event, payload, self._request_texts())
         if kind == "content_block_delta":
-            pieces = self._delta(payload)
+            pieces = self._delta(event, payload)
         else:
             pieces = self._take(kind, payload)
         return [(kind, value, payload) for kind, value in pieces] or [("other", "", payload)]
@@ -233,7 +236,7 @@ class ClaudeStream:
             self._text.turn(block.text)
         return block
 
-    def _delta(self, payload: Mapping[str, Any]) -> _Pieces:
+    def _delta(self, event: ServerEvent, payload: Mapping[str, Any]) -> _Pieces:
         delta = payload.get("delta")
         if not isinstance(delta, dict):
             return []
@@ -254,6 +257,7 @@ class ClaudeStream:
             return []
         if block.text is not self._text.last:
             self._text.turn(block.text)
+        self._alike.keep(event, block.text)
         piece = block.text.add(piece)
         return [("text", piece)] if piece else []
 
@@ -270,6 +274,13 @@ class ClaudeStream:
         usage = {"usage": self._usage} if self._usage else {}
         whole = {**self._message, "content": content, **usage}
         return self._decode(whole, self._request_texts)
+
+
+def _only_text(payload: Mapping[str, Any]) -> str | None:
+    """Return the text of a delta; it is a text where the event that is like this one is one."""
+    delta = payload.get("delta")
+    text = delta.get("text") if isinstance(delta, dict) else None
+    return text if isinstance(text, str) else None
 
 
 def _index(payload: Mapping[str, Any]) -> int:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import _json, errors
-from .._json import scan
 from .._secrets import mask_all, mask_echoes
-from .._sse import ServerEvent
+
+if TYPE_CHECKING:
+    from .._sse import ServerEvent
 
 __all__ = [
     "decode_object",
     "event_error",
-    "event_object",
     "no_object_error",
     "payload_error",
     "request_id",
@@ -125,23 +125,6 @@ def _is_response(payload: Mapping[str, Any]) -> bool:
     """Tell whether an object with an error is a response of OpenAI's, which its dialect reads."""
     named = payload.get("object") == "response"
     return named or (isinstance(payload.get("status"), str) and "output" in payload)
-
-
-def event_object(event: ServerEvent) -> dict[str, Any] | None:
-    """Read an event's data as a JSON object; None where it is none."""
-    text = event[1]
-    try:
-        payload, end = scan(text, 0)
-        whole = end == len(text)
-    except (StopIteration, ValueError, RecursionError):
-        whole = False
-    if not whole:
-        try:
-            # Something may stand around it.
-            payload = _loads(text)
-        except ValueError:
-            return None
-    return payload if isinstance(payload, dict) else None
 
 
 def _loads(text: str) -> Any:

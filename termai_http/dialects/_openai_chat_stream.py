@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .. import _json
 from .._sse import ServerEvent
 from ..errors import InvalidResponseError
 from ..models import ToolCall
 from ._base import Decoded, Piece
-from ._errors import event_error, event_object, no_object_error
+from ._errors import event_error, no_object_error
 from ._openai_chat_reply import read_tool_calls, read_usage
-from ._pieces import Assembled, Text
+from ._pieces import Alike, Assembled, Text
 
 __all__ = ["OpenAIChatStream"]
 
@@ -54,6 +55,8 @@ class OpenAIChatStream:
         self._top: dict[str, Any] = {}
         self._first = _Choice()
         self._choices = {0: self._first}
+        self._alike = Alike(("content", "obfuscation"), _only_text)
+        self.text_of = self._alike.text_of
 
     @property
     def complete(self) -> bool:
@@ -64,16 +67,25 @@ class OpenAIChatStream:
         """Read one event; raises as ``StreamDecoder`` says."""
         if self.ended:
             return []
-        payload = event_object(event)
+        payload = _json.read_object(event[1])
         if payload is None:
             return self._no_object(event)
         if payload.get("error") or event[0] == "error" or payload.get("object") == "error":
             raise event_error(event, payload, self._request_texts())
         found: list[Piece] = []
-        choices = payload.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict):
-                self._take(choice, payload, found)
+        content = self._first.content
+        # As nearly every event is.
+        text = None if content is None else _only_text(payload)
+        if text is None or content is None:
+            self._alike.keep(event, None)
+            choices = payload.get("choices")
+            for choice in choices if isinstance(choices, list) else ():
+                if isinstance(choice, dict):
+                    self._take(choice, payload, found)
+        else:
+            self._alike.keep(event, content)
+            if text := content.add(text):
+                found.append(("text", text, payload))
         usage = payload.get("usage")
         if isinstance(usage, dict):
             found.append(("usage", read_usage(usage), payload))
@@ -84,6 +96,7 @@ class OpenAIChatStream:
         return found or [("other", "", payload)]
 
     def _no_object(self, event: ServerEvent) -> list[Piece]:
+        self._alike.keep(event, None)
         if event.data.strip() == _END:
             if not self._begun:
                 raise InvalidResponseError("The stream ended without a choice.")
@@ -129,13 +142,18 @@ class OpenAIChatStream:
 
 
 class _Choice:
-    """One choice, put together from its deltas."""
+    """One choice, put together from its deltas.
+
+    Attributes:
+        finish_reason: Why it ended; None before it did.
+        content: Its text; None before any came.
+    """
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self._is_new = True
         self._message = Assembled(_GROWING)
-        self._content: Text | None = None
+        self.content: Text | None = None
         self._calls = _ToolCalls()
         self._logprobs = Assembled(frozenset())
         self._rest: dict[str, Any] = {}
@@ -170,9 +188,9 @@ class _Choice:
                 if isinstance(value, list):
                     value = _text_of_parts(value)
                 if isinstance(value, str):
-                    if self._content is None:
-                        self._content = self._message.text(name)
-                    if piece := self._content.add(value):
+                    if self.content is None:
+                        self.content = self._message.text(name)
+                    if piece := self.content.add(value):
                         found.append(("text", piece, payload))
                     continue
             if name == "tool_calls":
@@ -188,7 +206,7 @@ class _Choice:
 
     def text(self) -> str:
         """Return the text so far."""
-        return "" if self._content is None else str(self._content)
+        return "" if self.content is None else str(self.content)
 
     def finish(self) -> list[tuple[str, Any]]:
         """Return what the end adds: whole tool calls, and U+FFFD for halves of surrogate pairs."""
@@ -208,6 +226,23 @@ class _Choice:
             "logprobs": self._logprobs.built() or None,
             **self._rest,
         }
+
+
+def _only_text(payload: Mapping[str, Any]) -> str | None:
+    """Return the text of a chunk that adds nothing but text to the first choice; else None."""
+    choices = payload.get("choices")
+    if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
+        return None
+    delta = None
+    for name, value in choices[0].items():
+        if value:
+            if name != "delta":
+                return None
+            delta = value
+    if type(delta) is not dict or len(delta) != 1 or payload.get("usage"):
+        return None
+    text = delta.get("content")
+    return text if type(text) is str else None
 
 
 def _text_of_parts(parts: list[Any]) -> str:

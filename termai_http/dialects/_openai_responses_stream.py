@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
+from .. import _json
 from .._sse import ServerEvent
 from ..errors import APIStatusError, InvalidResponseError
 from ._base import Decoded, Piece
-from ._errors import event_error, event_object, no_object_error
+from ._errors import event_error, no_object_error
 from ._openai_responses_items import Item, Part, texts_of, whole_text
 from ._openai_responses_kinds import CALLS, is_answer
 from ._openai_responses_reply import (
@@ -19,7 +20,7 @@ from ._openai_responses_reply import (
     read_tool_calls,
     with_type,
 )
-from ._pieces import InOrder
+from ._pieces import Alike, InOrder
 
 __all__ = ["OpenAIResponsesStream"]
 
@@ -63,6 +64,8 @@ class OpenAIResponsesStream:
         self._answers: dict[tuple[int, int], Part] = {}
         self._thought = False
         self._text = InOrder()
+        self._alike = Alike(("delta", "sequence_number", "obfuscation"), _only_text)
+        self.text_of = self._alike.text_of
 
     @property
     def complete(self) -> bool:
@@ -73,7 +76,8 @@ class OpenAIResponsesStream:
         """Read one event; raises as ``StreamDecoder`` says."""
         if self.ended:
             return []
-        payload = event_object(event)
+        payload = _json.read_object(event[1])
+        self._alike.keep(event, None)
         if payload is None:
             return self._no_object(event)
         kind = payload.get("type")
@@ -89,6 +93,7 @@ class OpenAIResponsesStream:
                 answer = self._answers.get((index, at))
                 if answer is not None:
                     self._turn(answer)
+                    self._alike.keep(event, answer.text)
                     piece = answer.text.add(delta)
                     return [("text" if piece else "other", piece, payload)]
         pieces = self._take(event, kind, payload)
@@ -320,6 +325,12 @@ class OpenAIResponsesStream:
     def result(self) -> Decoded:
         """Return the reply as far as it came; ``raw`` is the response."""
         return read_reply(self._reply if self.ended else {**self._reply, "output": self._built()})
+
+
+def _only_text(payload: Mapping[str, Any]) -> str | None:
+    """Return the text of a delta; it is a text where the event that is like this one is one."""
+    delta = payload.get("delta")
+    return delta if isinstance(delta, str) else None
 
 
 def _hands_out(item: Item, kind: str) -> str:

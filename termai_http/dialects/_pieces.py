@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from .._json import read_object, scan
 from .._secrets import without_lone_surrogates
+from .._sse import ServerEvent
 
-__all__ = ["Assembled", "InOrder", "Text"]
+__all__ = ["Alike", "Assembled", "InOrder", "Text"]
+
+# Longer events are few, and have long texts.
+_MOST_LEARNT_FROM = 4096
+_MOST_LEARNT = 8
 
 
 class Text:
@@ -152,3 +160,105 @@ class Assembled:
             else:
                 built[name] = value.built() if isinstance(value, Assembled) else value
         return built
+
+
+class Alike:
+    """Reads the text of events that are like the one before them, and nothing else of them.
+
+    Nearly all events of a reply differ in a few values only: the text, a number, padding. JSON is
+    read from left to right, so where all around those values is the same to the character, it means
+    the same, and has not to be read, nor to be made an object of.
+
+    Args:
+        names: The field with the text, and the other fields that may differ, which stand at the top
+            and say nothing.
+        read: Returns the text of an event that adds nothing but text; None for any other.
+    """
+
+    __slots__ = ("_around", "_event", "_fits", "_left", "_names", "_read", "_text", "_text_at")
+
+    def __init__(
+        self, names: tuple[str, ...], read: Callable[[Mapping[str, Any]], str | None]
+    ) -> None:
+        self._names = names
+        self._read = read
+        # How often it may still be learnt: what is never alike shall not cost more for that.
+        self._left = _MOST_LEARNT
+        self._event: ServerEvent | None = None
+        self._text: Text | None = None
+        self._around: list[str] = []
+        self._text_at = 0
+        self._fits = False
+
+    def keep(self, event: ServerEvent, text: Text | None) -> None:
+        """Remember the last event that was read whole; ``text`` where it only added to that."""
+        self._text = text
+        self._event = None if text is None else event
+        self._fits = False
+
+    def text_of(self, event: ServerEvent) -> str | None:
+        """Add the text of an event, and return what of it can be handed out.
+
+        Returns:
+            None where the event has to be read whole; nothing was added then.
+        """
+        known, text = self._event, self._text
+        if known is None or text is None or known[0] != event[0]:
+            return None
+        if not self._fits:
+            self._fits = self._value(known[1]) is not None or self._learn(known[1])
+            if not self._fits:
+                self._event = None
+                return None
+        value = self._value(event[1])
+        return None if value is None else text.add(value)
+
+    def _value(self, data: str) -> str | None:
+        around = self._around
+        if not around or not data.startswith(around[0]):
+            return None
+        try:
+            value, end = scan(data, len(around[0]))
+            text = value
+            for place in range(1, len(around) - 1):
+                if not data.startswith(around[place], end):
+                    return None
+                value, end = scan(data, end + len(around[place]))
+                if place == self._text_at:
+                    text = value
+        except (StopIteration, ValueError, RecursionError):
+            return None
+        return text if type(text) is str and data[end:] == around[-1] else None
+
+    def _learn(self, data: str) -> bool:
+        """Find what stands around the values that differ, and check that they are where it says."""
+        if not self._left or len(data) > _MOST_LEARNT_FROM:
+            return False
+        self._left -= 1
+        found: list[tuple[int, int, str]] = []
+        for name in self._names:
+            places = list(re.finditer(rf'"{name}"[ \t\r\n]*:[ \t\r\n]*', data))
+            if len(places) == 1:
+                start = places[0].end()
+                try:
+                    found.append((start, scan(data, start)[1], name))
+                except (StopIteration, ValueError, RecursionError):
+                    return False
+            elif places or name == self._names[0]:
+                return False
+        found.sort()
+        ends = [0, *(end for _, end, _ in found)]
+        around = [data[end:start] for end, (start, _, _) in zip(ends, found, strict=False)]
+        after = data[ends[-1] :]
+        # No value was one of these words: each has to be found where its value was.
+        words = {name: f"\0{name}{data}" for _, _, name in found}
+        filled = zip(around, map(json.dumps, words.values()), strict=True)
+        payload = read_object("".join(map("".join, filled)) + after)
+        text = words.pop(self._names[0])
+        if payload is None or self._read(payload) != text:
+            return False
+        if any(payload.get(name) != word for name, word in words.items()):
+            return False
+        self._text_at = [name for _, _, name in found].index(self._names[0])
+        self._around = [*around, after]
+        return True

@@ -6,10 +6,11 @@ Source: https://platform.claude.com/docs/en/api/messages
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from .._importing import importing
 from .._secrets import Secret
 from ..errors import ConfigurationError, InvalidRequestError, InvalidResponseError
 from ..models import ChatRequest, as_messages, is_item, own_messages
@@ -32,7 +33,9 @@ from ._claude_rules import (
     check_cache_marks,
     check_version,
 )
-from ._claude_stream import ClaudeStream
+
+if TYPE_CHECKING:
+    from ._claude_stream import ClaudeStream
 
 __all__ = ["DEFAULT_VERSION", "ClaudeMessages"]
 
@@ -149,6 +152,8 @@ class ClaudeMessages:
         Args:
             request_texts: Returns the texts of the request, masked where an error repeats them.
         """
+        with importing():
+            from ._claude_stream import ClaudeStream
         return ClaudeStream(self.decode, request_texts)
 
 

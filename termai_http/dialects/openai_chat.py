@@ -6,10 +6,11 @@ Source: https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from .._importing import importing
 from ..errors import InvalidRequestError, InvalidResponseError
 from ..models import ChatRequest, as_messages, own_messages
 from ._base import Decoded
@@ -23,7 +24,9 @@ from ._openai_chat_reply import (
     read_usage,
 )
 from ._openai_chat_request import encode_messages, encode_options
-from ._openai_chat_stream import OpenAIChatStream
+
+if TYPE_CHECKING:
+    from ._openai_chat_stream import OpenAIChatStream
 
 __all__ = ["OpenAIChat"]
 
@@ -124,4 +127,6 @@ class OpenAIChat(OpenAI):
         Args:
             request_texts: Returns the texts of the request, masked where an error repeats them.
         """
+        with importing():
+            from ._openai_chat_stream import OpenAIChatStream
         return OpenAIChatStream(self.decode, request_texts)

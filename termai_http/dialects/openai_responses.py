@@ -6,10 +6,11 @@ Source: https://platform.openai.com/docs/api-reference/responses
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from .._importing import importing
 from ..errors import InvalidRequestError, InvalidResponseError
 from ..models import ChatRequest, as_messages
 from ._base import Decoded
@@ -17,7 +18,9 @@ from ._openai import OpenAI
 from ._openai_responses_input import encode_input, has_ours
 from ._openai_responses_reply import check_finished, read_reply
 from ._openai_responses_request import encode_request
-from ._openai_responses_stream import OpenAIResponsesStream
+
+if TYPE_CHECKING:
+    from ._openai_responses_stream import OpenAIResponsesStream
 
 __all__ = ["OpenAIResponses"]
 
@@ -97,4 +100,6 @@ class OpenAIResponses(OpenAI):
         Args:
             request_texts: Returns the texts of the request, masked where an error repeats them.
         """
+        with importing():
+            from ._openai_responses_stream import OpenAIResponsesStream
         return OpenAIResponsesStream(request_texts)

@@ -85,6 +85,7 @@ LEVELS = {
     "_route": 10,
     "_answer": 10,
     "_direct": 12,
+    "_direct_check": 13,
     "_ordinary": 15,
     "_socket": 9,
     "_fork": 1,
@@ -157,10 +158,11 @@ LEVELS = {
 FOREIGN = {
     "requests": {
         *("_environment", "_tls", "_mapping", "_session", "_stock", "_ordinary", "_transport"),
+        "_direct_check",
     },
     "urllib3": {
         *("_policy", "_tls", "_answer", "_body", "_connection", "_mapping", "_pool", "_socket"),
-        *("_socks", "_stock", "_ordinary"),
+        *("_socks", "_stock", "_ordinary", "_direct_check"),
     },
     "backoff": {"_retry", "_policy"},
     "socks": {"_socks"},

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
-from termai_http import InvalidRequestError
+from termai_http import InvalidRequestError, _json
 from termai_http._json import CutShort, dumps, loads
+
+
+@pytest.fixture(autouse=True, params=[None, orjson], ids=["json", "orjson"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do everything without orjson, and with it."""
+    monkeypatch.setattr(_json, "_orjson", None)
+    monkeypatch.setattr(_json, "_looked", True)
+    _json.use(request.param)
+
 
 LOOP: dict[str, Any] = {}
 LOOP["self"] = [LOOP]
