@@ -13,7 +13,8 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 _BODILESS = (204, 205, 304)
 _END = b"\r\n\r\n"
 _SPACE = " \t"
-_MOST_LINES = 100
+# http.client counts the empty line as one of its hundred.
+_MOST_LINES = 99
 # Servers have few lines and names, and spell each as they did before.
 _MOST_KNOWN, _LONGEST_KNOWN = 1024, 64
 _statuses: dict[str, int] = {}
@@ -70,13 +71,12 @@ def read_head(data: bytes) -> AnswerHead | None:
     del lines[0]
     headers = Headers()
     for line in lines:
-        spelt, _, value = line.partition(":")
+        spelt, colon, value = line.partition(":")
         name = _names.get(spelt) or _read_name(spelt)
-        if not name:
+        if not name or not colon:
             return None
-        if name in headers:
-            value = f"{headers[name]}, {value.strip(_SPACE)}"
-        headers[name] = value.strip(_SPACE)
+        value = value.strip(_SPACE)
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return _framed(status, headers, end + len(_END))
 
 
@@ -96,6 +96,10 @@ def joined(fields: Iterable[tuple[str, str]]) -> Headers:
     headers = Headers()
     for spelt, value in fields:
         name, value = spelt.lower(), value.strip(_SPACE)
+        if "\n" in value:
+            # Folded (RFC 9112, section 5.2).
+            parts = value.replace("\r\n", "\n").split("\n")
+            value = " ".join(part.strip(_SPACE) for part in parts)
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 

@@ -11,6 +11,7 @@ from . import errors, events
 from ._call import AttemptLimits, Call
 from ._log import log
 from ._retry import Gate, Kind, ServerWish, Verdict, classify, server_wish
+from ._values import Value
 from .config import RetryConfig
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ _NO_WISH = ServerWish()
 _THROTTLED = (429, 529)
 
 
-@attrs.frozen(kw_only=True)
-class Outcome(Generic[T]):
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Outcome(Value, Generic[T]):
     """How a call ended: exactly one of ``value`` and ``error`` is there.
 
     Attributes:

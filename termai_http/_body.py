@@ -14,7 +14,7 @@ from .errors import InvalidResponseError, ResponseTooLarge, TruncatedResponse
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["decoded", "pieces", "read_body"]
+__all__ = ["pieces", "read_body"]
 
 _CHUNK = 65536
 _MOST_AT_ONCE = 1024 * 1024
@@ -77,11 +77,6 @@ def pieces(response: requests.Response | Source, limit: int) -> Iterator[bytes]:
 
 def _length_of(raw: Any) -> int | None:
     return getattr(raw, "length_remaining", None)
-
-
-def decoded(body: bytes, coding: str, limit: int) -> bytes:
-    """Return a body decoded of its content coding; raises as ``read_body``."""
-    return b"".join(_decoded((body,), coding, limit))
 
 
 def _decoded(raw: Iterable[bytes], coding: str, limit: int) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from ._values import Value
 from .errors import APIConnectionError, TermaiHttpError
 
 __all__ = [
@@ -61,8 +62,8 @@ def _wait(waker: Waker, seconds: float) -> bool:
     return waker.wait(seconds)
 
 
-@attrs.frozen(kw_only=True)
-class Clock:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Clock(Value):
     """Time and chance, handed in so that tests need neither waiting nor luck."""
 
     monotonic: Callable[[], float] = time.monotonic
@@ -194,8 +195,8 @@ class Call:
         return Attempt(self, fresh=fresh, pooled=pooled, limits=limits)
 
 
-@attrs.frozen(kw_only=True)
-class AttemptLimits:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class AttemptLimits(Value):
     """What bounds one attempt beside the call's deadline.
 
     Attributes:

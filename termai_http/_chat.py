@@ -18,6 +18,7 @@ from ._options import CallOptions
 from ._request import encode_body, job_for, refused, texts_of, with_specs
 from ._secrets import mask_echoes
 from ._target import Account, Target, resolve
+from ._values import Value
 from .dialects._base import lowered
 from .dialects._errors import decode_object, request_id, status_error
 from .errors import (
@@ -44,8 +45,8 @@ _MOST_ACCEPTED = 32 * 1024 * 1024
 _STREAM_HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 
 
-@attrs.frozen(kw_only=True)
-class _Plan:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class _Plan(Value):
     """What a call sends and how its answer is read."""
 
     target: Target

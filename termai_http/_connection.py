@@ -11,7 +11,12 @@ import ssl
 import sys
 from typing import TYPE_CHECKING, Any
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
+# Not from urllib3.connection: vcrpy puts stand-ins there, for good where this is imported while one
+# of its cassettes is in.
+from urllib3.connectionpool import (  # type: ignore[attr-defined]
+    HTTPConnection,
+    HTTPSConnection,
+)
 from urllib3.exceptions import (
     ConnectTimeoutError,
     LocationParseError,

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from ._values import Value
 from .errors import InvalidRequestError
 
 __all__ = ["Document", "Image", "Source"]
@@ -24,8 +25,8 @@ _BASE64_BEGINS = ("JVBERi", "R0lGOD", "UklGR", "iVBORw0KGg", "/9j/")
 _PDF_SEARCH = 1024
 
 
-@attrs.frozen(kw_only=True)
-class Source:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Source(Value):
     """Where the bytes of an image or a document are: here, or at a URL that the vendor reads.
 
     Attributes:
@@ -176,8 +177,8 @@ def _check_name(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> N
         raise InvalidRequestError(f"name must be text or None, not {type(value).__name__}.")
 
 
-@attrs.frozen
-class Image:
+@attrs.frozen(eq=False, repr=False)
+class Image(Value):
     """An image in a prompt: PNG, JPEG, GIF or WebP.
 
     Args:
@@ -194,8 +195,8 @@ class Image:
     detail: str | None = attrs.field(default=None, kw_only=True, validator=_check_detail)
 
 
-@attrs.frozen
-class Document:
+@attrs.frozen(eq=False, repr=False)
+class Document(Value):
     """A PDF in a prompt.
 
     Args:

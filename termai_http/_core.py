@@ -18,6 +18,7 @@ from ._fork import notice_fork, take_part
 from ._importing import importing
 from ._in_flight import CallsInFlight, CancelToken
 from ._retry import config_for
+from ._values import Value
 from .config import HttpClientConfig, RetryConfig, pooling_override
 from .metrics import CallRecord, HttpMetrics
 
@@ -31,8 +32,8 @@ _LAST_GRACE = 0.25
 _STREAM_SILENCE = 60.0
 
 
-@attrs.frozen(kw_only=True)
-class Job:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Job(Value):
     """What one call is to do, decided before it begins.
 
     Attributes:

@@ -16,7 +16,6 @@ from typing import Any
 
 from ._answer import Answer, check_length
 from ._answer_head import AnswerHead, Headers, joined, read_head
-from ._body import decoded
 from ._call import Attempt
 from ._lease import Lease
 from ._route import Outgoing, RequestHead
@@ -29,6 +28,25 @@ _PIECE = 65536
 _MOST_IN_ONE = 1024 * 1024
 # As urllib3 has it: the server may have answered, and reads no more.
 _READS_NO_MORE = (errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE)
+
+
+class _Came:
+    """A body that was read and is to be decoded, or the error that ended it: of a known answer."""
+
+    length = None
+
+    def __init__(self, body: bytes, error: Exception | None = None) -> None:
+        self._body = body
+        self._error = error
+
+    def rest(self, _: int) -> Iterator[bytes]:
+        """Yield it, or raise the error."""
+        if self._error is not None:
+            raise self._error
+        yield self._body
+
+    def close(self) -> None:
+        """Do nothing: it holds no connection."""
 
 
 class DirectAnswer:
@@ -47,7 +65,7 @@ class DirectAnswer:
         status_code: int,
         headers: Headers,
         content: bytes | None = None,
-        answer: Answer | None = None,
+        answer: Answer | _Came | None = None,
         done: Callable[[], None] | None = None,
     ) -> None:
         self.status_code = status_code
@@ -81,11 +99,13 @@ def encode_head(pool: Any, outgoing: Outgoing) -> RequestHead:
 
     Args:
         pool: The pool of its host.
-        outgoing: The request, prepared.
+        outgoing: The request.
     """
-    prepared = outgoing.prepared
-    headers = prepared.headers.copy()
-    places = {f"value-{number}": name for number, name in enumerate(outgoing.headers)}
+    route = outgoing.route
+    # The client's own, not those that the session has just now: the head is kept.
+    headers = route.headers.copy()
+    # No value of the client's looks like these: what that says is ASCII.
+    places = {f"\xa4{number}\xa4": name for number, name in enumerate(outgoing.headers)}
     headers.update({name: place for place, name in places.items()})
     measured = outgoing.body is not None
     if measured:
@@ -93,7 +113,7 @@ def encode_head(pool: Any, outgoing: Outgoing) -> RequestHead:
     said: list[bytes] = []
     conn = pool.ConnectionCls(host=pool.host, port=pool.port)
     conn.send = said.append
-    conn.request(prepared.method, prepared.path_url, headers=headers)
+    conn.request(outgoing.method, route.path, headers=headers)
     rest = b"".join(said)
     if measured:
         rest = rest.removesuffix(b"\r\n\r\n")
@@ -102,7 +122,7 @@ def encode_head(pool: Any, outgoing: Outgoing) -> RequestHead:
     # As requests puts them: at the place of the session's, where it has one of that name.
     for place in headers.values():
         if place in places:
-            before, _, rest = rest.partition(f": {place}\r\n".encode())
+            before, _, rest = rest.partition(f": {place}\r\n".encode("latin-1"))
             pieces.append(before + b": ")
             rest = b"\r\n" + rest
             names.append(places[place])
@@ -126,6 +146,8 @@ def send_direct(
         not lead there after all, and nothing was sent.
     """
     pool = outgoing.route.pool()
+    if pool.was_changed():
+        return None
     head = outgoing.head
     if head is None:
         head = encode_head(pool, outgoing)
@@ -141,17 +163,20 @@ def send_direct(
     _transmit(conn, sock, head.filled(outgoing.headers, outgoing.body), attempt)
     came = _receive(sock, attempt)
     read = read_head(came) if came else None
-    if read is not None and read.size <= attempt.limits.headers:
-        if read.closes:
-            attempt.spoiled = True
-        if not keep_open and 200 <= read.status <= 299 and (read.length or _PIECE) <= most:
+    if read is None or read.size > attempt.limits.headers:
+        return _unusual(pool, conn, lease, outgoing.method, None, came)
+    if read.closes:
+        attempt.spoiled = True
+    if not keep_open and 200 <= read.status <= 299 and (read.length or _PIECE) <= most:
+        try:
             body = _sized_body(sock, read, came, attempt)
-            if body is not None:
-                pool.take_back(conn, lease)
-                coding = read.headers.get("content-encoding")
-                return DirectAnswer(
-                    read.status, read.headers, decoded(body, coding, most) if coding else body
-                )
+        except (OSError, http.client.HTTPException) as error:
+            return DirectAnswer(read.status, read.headers, answer=_Came(b"", error))
+        if body is not None:
+            pool.take_back(conn, lease)
+            if "content-encoding" in read.headers:
+                return DirectAnswer(read.status, read.headers, answer=_Came(body))
+            return DirectAnswer(read.status, read.headers, body)
     return _unusual(pool, conn, lease, outgoing.method, read, came)
 
 
@@ -162,10 +187,10 @@ def _transmit(conn: Any, sock: Any, data: bytes, attempt: Attempt) -> None:
     bind_time(sock, attempt.budget())
     sys.audit("http.client.send", conn, data)
     try:
-        if len(data) <= _AT_ONCE or not isinstance(sock, ssl.SSLSocket):
-            sock.sendall(data)
-        else:
+        if isinstance(sock, ssl.SSLSocket):
             _send_records(sock, data, attempt)
+        else:
+            sock.sendall(data)
     except ssl.SSLEOFError:
         return
     except OSError as error:
@@ -175,7 +200,8 @@ def _transmit(conn: Any, sock: Any, data: bytes, attempt: Attempt) -> None:
 
 def _send_records(sock: ssl.SSLSocket, data: bytes, attempt: Attempt) -> None:
     # sendall() of TLS gives each record the whole time.
-    view, sent = memoryview(data), 0
+    view = memoryview(data)
+    sent = sock.send(view[:_AT_ONCE])
     while sent < len(data):
         bind_time(sock, attempt.budget())
         sent += sock.send(view[sent : sent + _AT_ONCE])

@@ -17,10 +17,11 @@ from urllib3.connectionpool import HTTPConnectionPool
 
 from ._answer import Answer
 from ._answer_head import read_head
+from ._budget import RetryBudget
 from ._call import AttemptLimits, Call, Clock
 from ._direct import begin_answer, encode_head
 from ._log import log
-from ._route import Outgoing
+from ._route import Outgoing, Route
 
 __all__ = ["direct_works"]
 
@@ -69,7 +70,8 @@ def _request(*, direct: bool) -> bytes:
     pool = HTTPConnectionPool("check.invalid", 8080)
     if direct:
         outgoing = Outgoing("POST", "", headers, b"body", None)
-        outgoing.prepared = prepared
+        own = CaseInsensitiveDict({"User-Agent": "u", "Accept": "*/*"})
+        outgoing.route = Route("", prepared.path_url, own, RetryBudget(Clock()), None)
         return encode_head(pool, outgoing).filled(headers, b"body")
     said: list[bytes] = []
     conn: Any = pool.ConnectionCls(host=pool.host, port=pool.port)

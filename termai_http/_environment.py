@@ -13,6 +13,7 @@ import attrs
 from requests.utils import select_proxy
 
 from ._target import is_loopback
+from ._values import Value
 from .config import HttpClientConfig
 from .errors import ConfigurationError
 
@@ -23,8 +24,8 @@ _SOCKS = ("socks4", "socks4a", "socks5", "socks5h")
 _PORTS = {"http": 80, "https": 443}
 
 
-@attrs.frozen(kw_only=True)
-class Environment:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Environment(Value):
     """Proxies and CA bundle as they were when the client was made.
 
     Attributes:

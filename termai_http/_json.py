@@ -6,6 +6,7 @@ refuses, and whatever it could read or write otherwise, is left to ``json``, whi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import json.encoder
 import json.scanner
@@ -25,6 +26,9 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BROKEN_OFF = re.compile(r"t(ru?)?|f(a(ls?)?)?|n(ul?)?|-|\.|[eE][+-]?")
 _WHITE = " \t\n\r"
 _ESCAPE = len(r"\u0000")
+# orjson takes twelve times the memory of what it reads, and longer than json for long text that is
+# not ASCII.
+_LARGEST, _LONG = 256 * 1024, 8192
 # An integer of fewer digits has 64 bits.
 _LONG_RUN = re.compile(rb"0{19,}")
 _AS_ZERO = bytes.maketrans(b"123456789", b"000000000")
@@ -86,30 +90,26 @@ class _Orjson:
     """orjson, as far as it does what ``json`` does.
 
     Raises:
-        AttributeError: It is too old.
+        AttributeError: It is another module of that name.
     """
 
     def __init__(self, module: Any) -> None:
         self._loads = module.loads
         self._dumps = module.dumps
-        # It would write more types than json, and subclasses as it sees fit.
-        self._options = (
-            module.OPT_PASSTHROUGH_SUBCLASS
-            | module.OPT_PASSTHROUGH_DATACLASS
-            | module.OPT_PASSTHROUGH_DATETIME
-        )
 
     def dumps(self, body: Any) -> bytes | None:
         """Encode; None where json has to decide."""
         try:
-            encoded = self._dumps(body, None, self._options)
-            # It also writes enums, UUIDs and its own fragments, and has no option against it.
-            # marshal, in C too, takes no type but Python's own ones, and no subclass.
-            values = marshal.dumps(body, 2)
+            # orjson writes more types: enums, dates, subclasses as it sees fit, and has no option
+            # against some. marshal, in C too, takes none but Python's own types, and no subclass.
+            marshal.dumps(body, 2)
+            encoded = cast(bytes, self._dumps(body))
         except (TypeError, ValueError):
             return None
         # It writes NaN and Infinity as null.
-        return None if b"null" in encoded and _NOT_FINITE.search(values) else cast(bytes, encoded)
+        if b"null" in encoded and _NOT_FINITE.search(marshal.dumps(body, 2)):
+            return None
+        return encoded
 
     def loads(self, data: bytes) -> Any:
         """Decode.
@@ -117,6 +117,8 @@ class _Orjson:
         Raises:
             ValueError: json has to decide.
         """
+        if len(data) > _LONG and (len(data) > _LARGEST or not data.isascii()):
+            raise ValueError("json takes less memory, or less time")
         value = self._loads(data)
         # Every sixth byte has three digits in a row where all of them have so many.
         if b"000" in data[::6].translate(_AS_ZERO) and _has_long_integer(data):
@@ -125,6 +127,8 @@ class _Orjson:
 
     def read(self, text: str) -> Any:
         """Decode text; raises as ``loads``."""
+        if len(text) > _LARGEST:
+            raise ValueError("json takes less memory")
         value = self._loads(text)
         if b"000" in text[::6].encode().translate(_AS_ZERO) and _has_long_integer(text.encode()):
             raise ValueError("it may have made a float of an integer")
@@ -158,11 +162,12 @@ def use(module: Any) -> None:
 def _look() -> _Orjson | None:
     with importing():
         if not _looked:
-            try:
+            module: Any = None
+            with contextlib.suppress(ImportError):
                 import orjson
-            except ImportError:
-                orjson = None  # type: ignore[assignment]
-            use(orjson)
+
+                module = orjson
+            use(module)
         return _orjson
 
 
@@ -203,13 +208,17 @@ def loads(data: bytes) -> Any:
 def read_object(text: str) -> dict[str, Any] | None:
     """Decode the data of an event; None where it is no JSON object."""
     quick = _orjson if _looked else _look()
-    try:
-        if quick is not None:
+    if quick is not None:
+        try:
             value = quick.read(text)
-        else:
-            value, end = scan(text, 0)
-            if end != len(text):
-                value = _read_whole(text)
+            return value if isinstance(value, dict) else None
+        except ValueError:
+            # As in ``loads``.
+            pass
+    try:
+        value, end = scan(text, 0)
+        if end != len(text):
+            value = _read_whole(text)
     except (StopIteration, ValueError, RecursionError):
         value = _read_whole(text)
     return value if isinstance(value, dict) else None

@@ -12,6 +12,7 @@ import attrs
 
 from ._importing import importing
 from ._secrets import without_lone_surrogates
+from ._values import Value
 from .config import RetryConfig
 from .errors import ConfigurationError, InvalidRequestError
 
@@ -149,8 +150,8 @@ def _check_query(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> 
                 raise InvalidRequestError("extra_query has a lone surrogate, which no URL takes.")
 
 
-@attrs.frozen(kw_only=True)
-class CallOptions:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class CallOptions(Value):
     """The options that every call takes, beside its model and messages.
 
     Args:

@@ -15,7 +15,7 @@ from ._call import Attempt
 from ._route import Outgoing
 from ._session import PooledAdapter, PooledSession
 
-__all__ = ["find_pool_of", "prepare", "send_ordinary"]
+__all__ = ["bare", "find_pool_of", "normalized", "prepare", "send_ordinary"]
 
 
 def prepare(session: PooledSession, outgoing: Outgoing) -> requests.PreparedRequest:
@@ -38,7 +38,7 @@ def _prepared(session: PooledSession, outgoing: Outgoing) -> requests.PreparedRe
         request.prepare_url(url, {**cast("dict[str, Any]", session.params), **(query or {})})
     else:
         # A query may hold a key, and no cache shall.
-        request.url = _prepare_url(url) if "?" in url else _prepared_url(url)
+        request.url = _normalize(url) if "?" in url else normalized(url)
     request.headers = CaseInsensitiveDict(session.headers)
     request.headers.update(outgoing.headers)
     request._cookies = session.cookies
@@ -51,13 +51,21 @@ def _prepared(session: PooledSession, outgoing: Outgoing) -> requests.PreparedRe
     return request
 
 
-def _prepare_url(url: str) -> str:
+def _normalize(url: str) -> str:
     request = requests.PreparedRequest()
     request.prepare_url(url, None)
     return cast("str", request.url)
 
 
-_prepared_url = functools.lru_cache(maxsize=256)(_prepare_url)
+normalized = functools.lru_cache(maxsize=256)(_normalize)
+"""Returns a URL without a query as requests sends it."""
+
+
+def bare(url: str) -> requests.PreparedRequest:
+    """Return a request that is nothing but a URL as requests sends it."""
+    request = requests.PreparedRequest()
+    request.method, request.url, request.headers = "POST", url, CaseInsensitiveDict()
+    return request
 
 
 def send_ordinary(
@@ -89,8 +97,7 @@ def find_pool_of(session: PooledSession, adapter: PooledAdapter, url: str) -> An
     proxy = next(iter(proxies.values()), "")
     if proxy and (scheme == "http" or urlsplit(proxy).scheme != "http"):
         return None
-    request = requests.PreparedRequest()
-    request.method, request.url, request.headers = "POST", url, CaseInsensitiveDict()
+    request = bare(url)
 
     def find() -> Any:
         return adapter.get_connection_with_tls_context(request, True, proxies=proxies, cert=None)

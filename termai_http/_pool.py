@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connectionpool import (  # type: ignore[attr-defined]
+    HTTPConnection,
+    HTTPConnectionPool,
+    HTTPSConnection,
+    HTTPSConnectionPool,
+)
 from urllib3.exceptions import ClosedPoolError
 
 from ._call import Clock, active
@@ -19,14 +23,15 @@ from ._connection import Connection, PlainConnection, TLSConnection
 from ._lease import Lease, LeaseHolder
 from ._slots import Slots
 from ._socket import has_come
+from ._values import Value
 
 __all__ = ["HTTPPool", "HTTPSPool", "PoolRules", "pool_classes"]
 
 _SURPLUS_GRACE = 5.0
 
 
-@attrs.frozen(kw_only=True)
-class PoolRules:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class PoolRules(Value):
     """What a pool holds to, in seconds and numbers.
 
     Attributes:
@@ -214,6 +219,12 @@ class _PoolMixin(HTTPConnectionPool):
         self.idle = _IdleConnections(slots, rules, clock)
         # A manager with too many pools drops the oldest without a word.
         weakref.finalize(self, self.idle.abandon)
+        self._size = 0
+        self._size = len(vars(self))
+
+    def was_changed(self) -> bool:
+        """Tell whether somebody put a method of his own on this one pool."""
+        return len(vars(self)) != self._size
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         if self.pool is None:

@@ -16,6 +16,7 @@ from . import errors
 from ._budget import RetryBudget
 from ._call import Attempt, Call
 from ._importing import importing
+from ._values import Value
 from .config import HttpClientConfig, RetryConfig
 
 __all__ = [
@@ -62,8 +63,8 @@ class Kind(enum.Enum):
     FINAL = "final"
 
 
-@attrs.frozen(kw_only=True)
-class ServerWish:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class ServerWish(Value):
     """What an answer's headers say of a retry; None where they say nothing.
 
     Attributes:
@@ -144,8 +145,8 @@ def _classify_status(error: errors.APIStatusError, wish: ServerWish, policy: Ret
     return Kind.REFUSED if error.status_code in policy.retry_on_status else Kind.FINAL
 
 
-@attrs.frozen(kw_only=True)
-class Verdict:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Verdict(Value):
     """The gate's answer.
 
     Attributes:

@@ -46,13 +46,24 @@ class Route:
 
     Attributes:
         host: Its host, for messages.
+        path: Its path and query.
+        headers: What the client itself sends with every request.
         budget: The retry budget of its host.
         find_pool: Returns its pool, which is made where it is not there; None where the direct way
             does not lead there.
     """
 
-    def __init__(self, host: str, budget: RetryBudget, find_pool: Callable[[], Any] | None) -> None:
+    def __init__(
+        self,
+        host: str,
+        path: str,
+        headers: Any,
+        budget: RetryBudget,
+        find_pool: Callable[[], Any] | None,
+    ) -> None:
         self.host = host
+        self.path = path
+        self.headers = headers
         self.budget = budget
         self.find_pool = find_pool
         # Held weakly: a manager with too many pools drops the oldest, and closes what it holds.

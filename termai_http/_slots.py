@@ -10,6 +10,7 @@ import attrs
 
 from ._call import Clock, Waker
 from ._lease import Lease, close_conn
+from ._values import Value
 from .errors import DeadlineExceeded, PoolTimeout
 
 __all__ = ["PoolFigures", "Slots"]
@@ -17,8 +18,8 @@ __all__ = ["PoolFigures", "Slots"]
 _LONGEST_NAP = 1.0
 
 
-@attrs.frozen(kw_only=True)
-class PoolFigures:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class PoolFigures(Value):
     """The connections of a client at one moment."""
 
     active: int

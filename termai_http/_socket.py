@@ -9,7 +9,7 @@ import select
 import socket
 from typing import Any, cast
 
-from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnection  # type: ignore[attr-defined] # see _connection
 from urllib3.util import connection as urllib3_connection
 from urllib3.util.wait import wait_for_read, wait_for_write
 

@@ -7,7 +7,7 @@ import socket
 import sys
 from typing import Any
 
-from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnection  # type: ignore[attr-defined] # see _connection
 from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError
 
 from ._call import Attempt, active

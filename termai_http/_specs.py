@@ -7,11 +7,13 @@ from typing import Any
 
 import attrs
 
+from ._values import Value
+
 __all__ = ["OutputSpec", "ToolSpec"]
 
 
-@attrs.frozen(kw_only=True)
-class ToolSpec:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class ToolSpec(Value):
     """One tool, as every dialect can tell it.
 
     Attributes:
@@ -29,8 +31,8 @@ class ToolSpec:
     call: Callable[[Mapping[str, Any]], Any] | None = attrs.field(default=None, repr=False)
 
 
-@attrs.frozen(kw_only=True)
-class OutputSpec:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class OutputSpec(Value):
     """What the text of a reply shall be.
 
     Attributes:

@@ -34,6 +34,7 @@ _Client: type[Any] = _Urllib3.__mro__[1]
 _Response = http.client.HTTPResponse
 
 _Names = tuple[tuple[type[Any], str], ...]
+_Found = dict[type[Any], dict[str, Any]]
 
 # Whose attributes are compared at each attempt, in the order of ``_same_pools`` and of
 # ``_same_connections``. One that is inherited is whatever it is inherited from.
@@ -73,7 +74,6 @@ _LEAVES: tuple[tuple[type[Any], _Names], ...] = (
     *((PlainConnection, _CONNECTION), (TLSConnection, _CONNECTION), (Answer, _CONNECTION)),
 )
 _CLASSES: dict[type[Any], type[Any]] = {_Pool: _Urllib3, _TLSPool: _Urllib3TLS}
-_OWN_NAMES = ("send", "get_adapter", "proxies_for", "build_response")
 _LIBRARIES = ("requests", "urllib3", "http", "termai_http")
 _BUILT_IN = ("builtins", "io", "_io")
 _CONSTANTS = (NoneType, bool, int, float, complex, str, bytes, EllipsisType, slice)
@@ -103,23 +103,23 @@ class _Watch:
                 return True
         elif self._still():
             return False
-        self.look()
-        return self.reason is None
+        return self.look() is None
 
-    def look(self) -> None:
-        """Look at every class, in full."""
-        # Taken first: what is replaced while this looks is found by the next comparison.
-        codes = tuple(getattr(value, "__code__", None) for value in _values(_CODED))
-        shapes = (codes, tuple(len(vars(owner)) for owner in _ADDED_TO))
-        sessions, pools, *connections = map(_values, _COMPARED)
-        for owner, name in _watched():
-            value = vars(owner).get(name)
+    def look(self) -> str | None:
+        """Look at every class, in full; return what is not stock, whatever others find since."""
+        # A copy: what is compared from now on must be what was looked at, and not what came since.
+        found = {owner: dict(vars(owner)) for leaf, _ in _LEAVES for owner in leaf.__mro__}
+        sessions, pools, *connections = (_values(names, found) for names in _COMPARED)
+        codes = tuple(getattr(value, "__code__", None) for value in _values(_CODED, found))
+        shapes = (codes, tuple(len(found[owner]) for owner in _ADDED_TO))
+        for owner, name, value in _watched(found):
             reason = _foreign(owner, name, value)
             if reason is not None:
                 self._still, self.reason = _standing(owner, name, value), reason
-                return
+                return reason
         self.pools, self.connections = (sessions, pools, *shapes), (*connections, *shapes)
         self.reason = None
+        return None
 
 
 class Stock:
@@ -130,7 +130,7 @@ class Stock:
     miss a line. It comes back by itself once a tool is taken off.
 
     Args:
-        session: The client's session, its two mounts made, with nothing of the user's on it yet.
+        session: The client's session, mounted, with nothing of the user's on it yet.
         adapter: What is mounted.
     """
 
@@ -142,7 +142,8 @@ class Stock:
         self._headers: Any = session.headers
         self._fields: dict[str, Any] = dict(self._headers._store)
         self._session_state: dict[str, Any] = {}
-        self._adapter_state: dict[str, Any] = {}
+        self._adapter_size = 0
+        self._manager: Any = None
 
     def holds(self) -> bool:
         """Tell whether all is stock; asked once an attempt."""
@@ -159,8 +160,10 @@ class Stock:
         if (
             type(session) is PooledSession
             and session.__dict__ == self._session_state
-            and adapter.__dict__ == self._adapter_state
-            and adapter.poolmanager.pool_classes_by_scheme is adapter._classes
+            and len(adapter.__dict__) == self._adapter_size
+            and adapter.max_retries is self._retries
+            and adapter.poolmanager is self._manager
+            and self._manager.pool_classes_by_scheme is adapter._classes
             and session.headers is headers
             and headers._store == self._fields
             and not jar._cookies
@@ -171,52 +174,47 @@ class Stock:
 
     def reason(self) -> str | None:
         """Say in a few words what is not stock; None where all is."""
-        if not _watch.holds():
-            return _watch.reason
         if connectionpool.log.isEnabledFor(_DEBUG):
             return "the logger urllib3.connectionpool is on for DEBUG"
-        return self._look()
+        return _watch.look() or self._look()
 
     def _look(self) -> str | None:
         """Look at session and adapter, in full; remember them where they are stock."""
-        # Copied first, for what is changed while this looks.
         session, adapter = _copied(self._session), _copied(self._adapter)
-        reason = self._strange_session() or self._strange_adapter()
+        reason = self._strange_session(session) or self._strange_adapter(adapter)
         if reason is None:
-            self._headers = self._session.headers
-            self._session_state, self._adapter_state = session, adapter
+            self._headers, self._manager = session["headers"], adapter["poolmanager"]
+            self._session_state, self._adapter_size = session, len(adapter)
         return reason
 
-    def _strange_session(self) -> str | None:
-        session: Any = self._session
-        if type(session) is not PooledSession:
+    def _strange_session(self, state: dict[str, Any]) -> str | None:
+        if type(self._session) is not PooledSession:
             return "the session's class was changed"
         for name in ("auth", "params", "proxies"):
-            if getattr(session, name) or type(getattr(session, name)) not in (dict, NoneType):
+            if state[name] or type(state[name]) not in (dict, NoneType):
                 return f"the session has {name}"
-        if type(session.hooks) is not dict or any(session.hooks.values()):
+        if type(state["hooks"]) is not dict or any(own != [] for own in state["hooks"].values()):
             return "the session has hooks"
-        headers = session.headers
+        headers, jar = state["headers"], state["cookies"]
         if type(headers) is not CaseInsensitiveDict or headers._store != self._fields:
             return "the session's headers were changed"
-        if session.cookies is not self._jar or len(session.cookies):
+        if jar is not self._jar or len(jar):
             return "the session has cookies"
-        mounted = session.adapters if isinstance(session.adapters, dict) else {}
+        mounted = state["adapters"] if isinstance(state["adapters"], dict) else {}
         others = [item for item in mounted.values() if item is not self._adapter]
         if set(mounted) != {"https://", "http://"} or others:
             return "the session's adapters were changed"
-        return _shadowed(session, "session")
+        return _shadowed(self._session, state, "session")
 
-    def _strange_adapter(self) -> str | None:
-        adapter: Any = self._adapter
-        if adapter.max_retries is not self._retries:
+    def _strange_adapter(self, state: dict[str, Any]) -> str | None:
+        manager = state["poolmanager"]
+        if state["max_retries"] is not self._retries:
             return "the adapter's max_retries was replaced"
-        manager = adapter.poolmanager
         if type(manager) is not PoolManager:
             return "the adapter's poolmanager was replaced"
-        if manager.pool_classes_by_scheme is not adapter._classes:
+        if manager.pool_classes_by_scheme is not self._adapter._classes:
             return "the adapter's pool classes were replaced"
-        return _shadowed(adapter, "adapter")
+        return _shadowed(self._adapter, state, "adapter")
 
 
 def _same_pools(seen: tuple[tuple[Any, ...], ...]) -> bool:
@@ -280,18 +278,27 @@ def _same_connections(seen: tuple[tuple[Any, ...], ...]) -> bool:
     )
 
 
-def _values(names: _Names) -> tuple[Any, ...]:
-    return tuple(getattr(owner, name, None) for owner, name in names)
+def _values(names: _Names, found: _Found) -> tuple[Any, ...]:
+    return tuple(_value(owner, name, found) for owner, name in names)
 
 
-def _watched() -> Iterator[tuple[type[Any], str]]:
+def _value(owner: type[Any], name: str, found: _Found) -> Any:
+    """Return what a class has or inherits; None where there is none."""
+    homes = (found[base] for base in owner.__mro__ if name in found.get(base, ()))
+    return next(homes, {}).get(name)
+
+
+def _watched(found: _Found) -> Iterator[tuple[type[Any], str, Any]]:
     """Yield every class that ours derive from, with each name to look at that it has itself."""
-    yield from (pair for pair in itertools.chain(*_COMPARED) if not hasattr(*pair))
+    for owner, name in itertools.chain(*_COMPARED):
+        if _value(owner, name, found) is None:
+            yield owner, name, None
     for leaf, names in _LEAVES:
         for owner in leaf.__mro__:
-            yield owner, ""
+            yield owner, "", None
             if owner.__module__ not in _BUILT_IN:
-                yield from ((owner, name) for _, name in names if name in vars(owner))
+                own = found[owner]
+                yield from ((owner, name, own[name]) for _, name in names if name in own)
 
 
 def _foreign(owner: type[Any], name: str, value: Any) -> str | None:
@@ -367,28 +374,26 @@ def _standing(owner: type[Any], name: str, value: Any) -> Callable[[], bool]:
     return lambda: names.get(name) is value and getattr(value, "__code__", None) is code
 
 
-def _shadowed(owner: Any, what: str) -> str | None:
+def _shadowed(owner: Any, state: dict[str, Any], what: str) -> str | None:
     """Say which method an object has of its own, in the place of its class's.
 
     requests-mock leaves the class's own behind, bound; that one is none.
     """
-    for name in _OWN_NAMES:
-        value = vars(owner).get(name)
+    for name, value in state.items():
+        method = getattr(type(owner), name, None)
         bound = isinstance(value, MethodType) and value.__self__ is owner
-        if value is not None and not (bound and value.__func__ is getattr(type(owner), name)):
+        if callable(method) and not (bound and value.__func__ is method):
             return f"the {what}'s {name} is replaced by {_origin(value)}"
     return None
 
 
 def _copied(owner: Any) -> dict[str, Any]:
     """Copy an object's attributes, so that what is changed within them is seen too."""
-    found = {}
-    for name, value in list(vars(owner).items()):
-        found[name] = value
+    found = dict(vars(owner))
+    for name, value in found.items():
         if isinstance(value, dict):
-            found[name] = {
-                key: list(item) if type(item) is list else item for key, item in list(value.items())
-            }
+            items = dict(value).items()
+            found[name] = {key: list(item) if type(item) is list else item for key, item in items}
     return found
 
 

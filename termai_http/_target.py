@@ -15,6 +15,7 @@ import attrs
 from ._importing import importing
 from ._options import CallOptions
 from ._secrets import Secret, check_key
+from ._values import Value
 from .dialects._base import Dialect
 from .errors import ConfigurationError, InvalidRequestError, MissingKeyError
 
@@ -48,8 +49,8 @@ def _as_secret(key: str | None) -> str | None:
     return Secret(key) if isinstance(key, str) else key
 
 
-@attrs.frozen(kw_only=True)
-class Account:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Account(Value):
     """What an adapter knows beside a call's options; None leaves it to the environment.
 
     Args:
@@ -70,8 +71,8 @@ class Account:
     api_version: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Target:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Target(Value):
     """One place that calls go to.
 
     Attributes:

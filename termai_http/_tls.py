@@ -10,6 +10,7 @@ from typing import Any
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from ._call import active
+from ._socket import bind_time
 from .errors import ConfigurationError
 
 __all__ = ["make_context"]
@@ -28,10 +29,10 @@ class _BoundHandshake:
         super().do_handshake(block)  # type: ignore[misc]
 
     def recv(self: Any, buflen: int = 1024, flags: int = 0) -> Any:
-        # Only TLS within TLS reads so, as often as the inner layer needs.
+        # TLS within TLS reads so, as often as the inner layer needs.
         attempt = active.attempt
         if attempt is not None:
-            self.settimeout(attempt.read_budget())
+            bind_time(self, attempt.read_budget())
         return super().recv(buflen, flags)  # type: ignore[misc]
 
 

@@ -23,7 +23,7 @@ from ._lease import Lease, LeaseHolder
 from ._log import log
 from ._mapping import FOREIGN, deadline_exceeded, map_exception
 from ._open_body import OpenBody
-from ._ordinary import find_pool_of, prepare, send_ordinary
+from ._ordinary import bare, find_pool_of, normalized, prepare, send_ordinary
 from ._policy import RetryPolicy
 from ._pool import PoolRules
 from ._route import Outgoing, Route
@@ -81,7 +81,8 @@ class Transport:
         self.session = PooledSession(self._environment, config.user_agent)
         self.session.mount("https://", self._adapter)
         self.session.mount("http://", self._adapter)
-        self._may_be_direct = direct_allowed(os.environ) and direct_works()
+        self._may_be_direct = direct_allowed(os.environ)
+        self._own_headers = self.session.headers.copy()
         self._stock = Stock(self.session, self._adapter)
         self._routes: dict[str, Route] = {}
         sweeper.add(self)
@@ -130,10 +131,10 @@ class Transport:
                 outgoing.direct = True
                 return outgoing
         # Nothing is kept of what a tool, or the user's session, may have a part in.
-        stock = self._may_be_direct and not for_requests and self._stock.holds()
+        stock = self._may_be_direct and not for_requests and self._stock.holds() and direct_works()
         outgoing.prepared = prepare(self.session, outgoing)
         if route is None:
-            outgoing.route = self._new_route(outgoing.prepared.url)
+            outgoing.route = self._new_route(normalized(url) if kept else outgoing.prepared.url)
             if kept and stock:
                 self._keep(url, outgoing.route)
         outgoing.direct = stock and outgoing.route.find_pool is not None
@@ -143,6 +144,8 @@ class Transport:
         parts = urlsplit(url)
         return Route(
             host=parts.hostname or "",
+            path=bare(url).path_url,
+            headers=self._own_headers,
             budget=self._budgets.of(parts.scheme, parts.netloc),
             find_pool=find_pool_of(self.session, self._adapter, url),
         )

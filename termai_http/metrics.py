@@ -11,6 +11,8 @@ from typing import Any
 
 import attrs
 
+from ._values import Value
+
 __all__ = ["CallRecord", "ClientStats", "Distribution", "HttpMetrics", "HttpStats", "format_stats"]
 
 
@@ -30,8 +32,8 @@ class CallRecord:
     time_to_first_token: float | None = None
 
 
-@attrs.frozen(kw_only=True)
-class HttpStats:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class HttpStats(Value):
     """Figures of all calls up to one moment; consistent, so the parts add up.
 
     Attributes:
@@ -79,8 +81,8 @@ class HttpStats:
     retries_by_cause: Mapping[str, int] = attrs.field(factory=dict)
 
 
-@attrs.frozen(kw_only=True)
-class ClientStats:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class ClientStats(Value):
     """Figures of one client up to one moment: its connections and its calls.
 
     Attributes:

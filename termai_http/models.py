@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from ._content import Document, Image
+from ._values import Value
 from .errors import InvalidRequestError
 
 __all__ = [
@@ -39,8 +40,8 @@ Part: TypeAlias = "str | Image | Document | Mapping[str, Any]"
 """One part of a turn: text, an image, a document, or the vendor's own content part."""
 
 
-@attrs.frozen
-class Message:
+@attrs.frozen(eq=False, repr=False)
+class Message(Value):
     """One turn of a conversation.
 
     Args:
@@ -214,8 +215,8 @@ def _check_stop(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> N
         raise InvalidRequestError("stop must be a non-empty text or a list of such.")
 
 
-@attrs.frozen
-class ChatRequest:
+@attrs.frozen(eq=False, repr=False)
+class ChatRequest(Value):
     """A chat request that any vendor can be sent.
 
     Args:
@@ -255,8 +256,8 @@ class ChatRequest:
     )
 
 
-@attrs.frozen(kw_only=True)
-class Usage:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Usage(Value):
     """Tokens of one reply, as the vendor counted them; 0 where it did not say.
 
     Attributes:
@@ -277,8 +278,8 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
-@attrs.frozen(kw_only=True)
-class ToolCall:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class ToolCall(Value):
     """One call of a tool that the model asks for, the same for every vendor.
 
     Attributes:
@@ -294,8 +295,8 @@ class ToolCall:
     text: str = attrs.field(repr=False)
 
 
-@attrs.frozen(kw_only=True)
-class ChatResponse:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class ChatResponse(Value):
     """A complete reply, the same for every vendor.
 
     Attributes:
@@ -348,8 +349,8 @@ class ChatResponse:
         return self.text
 
 
-@attrs.frozen(kw_only=True)
-class StreamEvent:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class StreamEvent(Value):
     """One piece of a streamed reply, the same for every vendor.
 
     Attributes:

@@ -18,6 +18,8 @@ hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
 _PREFIXES = ("OPENAI_", "ANTHROPIC_", "TERMAI_HTTP_")
+# Says which way the suite goes: 0 sends every attempt through ``Session.send``.
+_WAY = "TERMAI_HTTP_DIRECT"
 _NAMES = {
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
     *("requests_ca_bundle", "curl_ca_bundle", "ssl_cert_file", "ssl_cert_dir", "netrc"),
@@ -34,7 +36,7 @@ def pytest_collection_finish() -> None:
 def clean_slate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hide the machine's keys, proxies and CA bundles, and forget the process-wide client."""
     for name in list(os.environ):
-        if name.startswith(_PREFIXES) or name.lower() in _NAMES:
+        if name != _WAY and (name.startswith(_PREFIXES) or name.lower() in _NAMES):
             monkeypatch.delenv(name)
     yield
     termai_http.close()

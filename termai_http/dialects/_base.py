@@ -11,6 +11,7 @@ import attrs
 from .. import _json
 from .._answer_head import Headers
 from .._secrets import Secret, without_lone_surrogates
+from .._values import Value
 from ..errors import InvalidRequestError
 from ..models import ChatRequest, ToolCall, Usage
 
@@ -36,8 +37,8 @@ known, of a ``"tool_call_delta"``; ``Usage`` of a ``"usage"``; the reason of a `
 """
 
 
-@attrs.frozen(kw_only=True)
-class Decoded:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Decoded(Value):
     """What a dialect reads in a complete reply; the fields are those of ``ChatResponse``.
 
     Attributes:

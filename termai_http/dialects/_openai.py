@@ -7,12 +7,13 @@ from typing import ClassVar
 import attrs
 
 from .._secrets import Secret
+from .._values import Value
 
 __all__ = ["OpenAI"]
 
 
-@attrs.frozen(kw_only=True)
-class OpenAI:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class OpenAI(Value):
     """Whom requests to OpenAI come from.
 
     Args:

@@ -239,7 +239,7 @@ def _only_text(payload: Mapping[str, Any]) -> str | None:
             if name != "delta":
                 return None
             delta = value
-    if type(delta) is not dict or len(delta) != 1 or payload.get("usage"):
+    if type(delta) is not dict or len(delta) != 1:
         return None
     text = delta.get("content")
     return text if type(text) is str else None

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenAIChat"]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class OpenAIChat(OpenAI):
     """Encodes and decodes OpenAI's chat completions.
 

@@ -30,6 +30,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from termai_http import Client, HttpClientConfig, RetryConfig
+from termai_http._ordinary import prepare
 from termai_http.config import direct_allowed
 from termai_http.testing import Server, Status, Text
 from tests.contract.tools_watching import (
@@ -94,15 +95,7 @@ def run_script(*arguments: str) -> dict[str, Any]:
     return report
 
 
-LATE_BASE = pytest.mark.xfail(
-    direct_allowed(os.environ),
-    reason="our connections derive from vcrpy's where it records at our import",
-)
-
-
-@pytest.mark.parametrize(
-    "tool", [pytest.param(tool, marks=[LATE_BASE] * (tool == "vcrpy")) for tool in sorted(TOOLS)]
-)
+@pytest.mark.parametrize("tool", sorted(TOOLS))
 def test_a_tool_put_on_before_the_import(server: Server, tool: str) -> None:
     """It sees a refused and a repeated attempt of both faces; once it is off, nothing is left."""
     if tool not in MOCKS:
@@ -284,6 +277,35 @@ def test_what_hangs_on_the_session_reaches_the_wire(
     take_off(client.session, server.url)
     assert talks(client, server.url, list) == seen_by_nobody()
     assert "x-seen" not in server.requests[-1].headers
+
+
+def test_a_header_that_was_taken_off_stays_off(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that another thread sets and takes off while a request is made is in no later one."""
+
+    def meanwhile(session: Any, outgoing: Any) -> Any:
+        session.headers["X-Seen"] = "seen"
+        prepared = prepare(session, outgoing)
+        del session.headers["X-Seen"]
+        return prepared
+
+    monkeypatch.setattr("termai_http._transport.prepare", meanwhile)
+    for _ in range(2):
+        talk(client, "chat", server.url)
+    assert ["x-seen" in request.headers for request in server.requests] == [False, False]
+
+
+@pytest.mark.parametrize("name", ["urlopen", "_make_request", "_get_conn"])
+def test_a_method_put_on_one_pool_is_called(client: Client, server: Server, name: str) -> None:
+    """What somebody put on one pool is called for every attempt there, until it is gone."""
+    talk(client, "chat", server.url)
+    pool = client._core.transport()._adapter.pools()[0]
+    with mock.patch.object(pool, name, wraps=getattr(pool, name)) as called:
+        talk(client, "chat", server.url)
+        assert called.call_count == 1
+    talk(client, "chat", server.url)
+    assert called.call_count == 1
 
 
 @pytest.mark.parametrize("used", [True, False], ids=["used", "new"])

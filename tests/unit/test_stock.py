@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import http.client
 import logging
+import sys
+import threading
 import types
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -176,6 +179,7 @@ def test_code_that_was_changed_in_its_place_is_seen(stock: Stock) -> None:
         function.__code__ = original.replace(co_consts=(*original.co_consts, print))
         try:
             assert not stock.holds()
+            assert "is not what it was when it was compiled" in (stock.reason() or "")
         finally:
             function.__code__ = original
         assert stock.holds()
@@ -245,6 +249,7 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "hook": (lambda session: session.hooks["response"].append(print), "hooks"),
     "hooks": (lambda session: setattr(session, "hooks", {"response": [print]}), "hooks"),
     "hook of its own name": (lambda session: session.hooks.update(other=[print]), "hooks"),
+    "hooks to come": (lambda session: session.hooks.update(response=deque()), "hooks"),
     "one hook, no list": (lambda session: session.hooks.update(response=print), "hooks"),
     "auth": (lambda session: setattr(session, "auth", ("a", "b")), "auth"),
     "auth object": (lambda session: setattr(session, "auth", HTTPBasicAuth("a", "b")), "auth"),
@@ -275,6 +280,12 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "adapter's send": (
         lambda session: setattr(session.adapters["http://"], "send", idle),
         "adapter's send",
+    ),
+    "adapter's connections": (
+        lambda session: setattr(
+            session.adapters["http://"], "get_connection_with_tls_context", idle
+        ),
+        "adapter's get_connection_with_tls_context",
     ),
     "max_retries": (
         lambda session: setattr(session.adapters["http://"], "max_retries", urllib3.Retry(0)),
@@ -385,6 +396,37 @@ def test_opentelemetry_is_named(stock: Stock, instrumentor: Any, name: str) -> N
     finally:
         instrumentor().uninstrument()
     assert stock.holds()
+
+
+def test_threads_that_ask_disturb_no_answer(stock: Stock, session: PooledSession) -> None:
+    """Who puts a tool on or takes it off is told so at once, whoever else looks meanwhile."""
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            stock.holds()
+            stock.reason()
+
+    others = [threading.Thread(target=ask) for _ in range(4)]
+    for other in others:
+        other.start()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(30):
+            for owner, name in ((requests.Session, "send"), (HTTPConnectionPool, "urlopen")):
+                with mock.patch.object(owner, name, idle):
+                    assert not stock.holds()
+                assert stock.holds()
+            session.hooks["response"].append(print)
+            assert not stock.holds()
+            session.hooks["response"].clear()
+            assert stock.holds()
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        for other in others:
+            other.join()
 
 
 def test_a_name_that_is_gone_is_not_stock(stock: Stock) -> None:

@@ -163,6 +163,7 @@ OTHERS: dict[str, list[Any]] = {
         chat("x", usage={"completion_tokens": 3}),
         chat("x", error={"message": "no"}),
         chat("x", service_tier="flex"),
+        {"model": "another", "choices": [{"index": 0, "delta": {"content": "x", "role": "a"}}]},
         chat(None),
         chat(["x"]),
         {"choices": [{"index": 1, "delta": {"content": "other"}}]},
@@ -209,8 +210,18 @@ OTHERS: dict[str, list[Any]] = {
         {"type": "message_stop"},
     ],
 }
+
+
+def escaped(text: str) -> str:
+    """Return an event whose own names are escaped, behind decoys that end as they do."""
+    for name in ("content", "text", "delta"):
+        text = text.replace(f'"{name}":', f'"{name[:2]}\\u{ord(name[2]):04x}{name[3:]}":')
+    return '{"a\\"content":"b","a\\"text":"b","a\\"delta":"b",' + text[1:]
+
+
 SPELLINGS: list[Callable[[str], str]] = [
     lambda text: text,
+    escaped,
     lambda text: text.replace(":", " : "),
     lambda text: text.replace("content", "c\\u006fntent"),
     lambda text: text.replace('"delta":', '"delta":{"content":"first"},"delta":'),
@@ -245,9 +256,39 @@ def test_what_is_not_like_it_is_read_whole(name: str, between: int) -> None:
 @pytest.mark.parametrize("spelling", range(len(SPELLINGS)))
 def test_another_spelling_says_the_same(name: str, spelling: int) -> None:
     """Keys told twice or with escapes, spaces, and what is cut short: as they are read whole."""
-    usual = [DELTAS[name](text) for text in ("a", "b", "c")]
+    usual = [DELTAS[name](text) for text in ("a", "a", "b", "b", "c")]
     spelt = [named(one, SPELLINGS[spelling](json.dumps(one))) for one in usual]
     same(name, [*spelt, *map(named, usual), *spelt])
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_an_event_that_is_an_error_by_its_name_alone_is_one(name: str) -> None:
+    """Though its data are those of a text."""
+    usual = [named(DELTAS[name](text)) for text in ("a", "b", "c")]
+    failure = same(name, [*usual, ServerEvent("error", usual[0].data)])[1]
+    assert failure
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("field", ["obfuscation", "sequence_number"])
+def test_what_differs_elsewhere_is_heard(name: str, field: str) -> None:
+    """A field that may differ is another one where it stands in another object."""
+    events = [DELTAS[name]("x", own={field: number}) for number in range(5)]
+    same(name, [named({**event, field: 1} if name == "claude" else event) for event in events])
+    same(name, list(map(named, events)))
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_what_comes_beside_a_text_is_heard(alike: bool) -> None:
+    """Another field of its delta, and another choice of its chunk."""
+    beside = {"choices": [{"index": 0, "delta": {"content": "x", "refusal": "no"}}]}
+    another = {"choices": [{"delta": {"content": "x"}}, {"index": 1, "delta": {"content": "y"}}]}
+    events = [named(one) for one in (chat("a"), chat("b"), beside, chat("c"), another)]
+    handed, _, text, _, result = read("chat", events, alike=alike)
+    assert handed == ["a", "b", "x", "c", "x"]
+    assert text == "abxcx"
+    assert "'refusal': 'no'" in result
+    assert "texts=('abxcx', 'y')" in result
 
 
 @given(st.data())
