@@ -114,25 +114,27 @@ def _claude() -> _Transcript:
     return _Transcript(begin, text, lambda _: end)
 
 
+_RESPONSE: dict[str, Any] = {
+    "id": "resp_0123456789",
+    "object": "response",
+    "created_at": 1_790_000_000,
+    "status": "in_progress",
+    "model": "gpt-5.5",
+    "error": None,
+    "incomplete_details": None,
+    "instructions": None,
+    "metadata": {},
+    "output": [],
+    "parallel_tool_calls": True,
+    "temperature": 1.0,
+    "tool_choice": "auto",
+    "tools": [],
+    "top_p": 1.0,
+    "usage": None,
+}
+
+
 def _responses() -> _Transcript:
-    response: dict[str, Any] = {
-        "id": "resp_0123456789",
-        "object": "response",
-        "created_at": 1_790_000_000,
-        "status": "in_progress",
-        "model": "gpt-5.5",
-        "error": None,
-        "incomplete_details": None,
-        "instructions": None,
-        "metadata": {},
-        "output": [],
-        "parallel_tool_calls": True,
-        "temperature": 1.0,
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": 1.0,
-        "usage": None,
-    }
     numbers = itertools.count()
     place = {"item_id": "msg_0123456789", "output_index": 0, "content_index": 0}
 
@@ -157,13 +159,13 @@ def _responses() -> _Transcript:
         usage: dict[str, Any] = {"input_tokens": 10, "input_tokens_details": details[0]}
         usage |= {"output_tokens": FULL, "output_tokens_details": details[1]}
         usage["total_tokens"] = FULL + 10
-        last = {**response, "status": "completed", "output": [done], "usage": usage}
+        last = {**_RESPONSE, "status": "completed", "output": [done], "usage": usage}
         events = event("output_text.done", **place, text=whole, logprobs=[])
         events += event("content_part.done", **place, part=part(whole))
         events += event("output_item.done", output_index=0, item=done)
         return events + event("completed", response=last)
 
-    begin = event("created", response=response) + event("in_progress", response=response)
+    begin = event("created", response=_RESPONSE) + event("in_progress", response=_RESPONSE)
     begin += event("output_item.added", output_index=0, item=item("in_progress"))
     begin += event("content_part.added", **place, part=part(""))
     return _Transcript(begin, text, end)

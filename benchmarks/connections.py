@@ -1,91 +1,41 @@
-"""What a new TLS connection costs, in memory and CPU: ours beside ``requests.Session``."""
+"""What a new TLS connection costs, in memory and CPU."""
 
 from __future__ import annotations
 
-import gc
-import multiprocessing
-import os
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from functools import partial
 
-import requests
-from requests.adapters import HTTPAdapter
+from ._measure import Bench, installed
+from ._peers import CALL_PEERS, OURS, REQUESTS
+from ._tables import Table, spread
+from ._workers import calling
 
-from termai_http import Client, HttpClientConfig
+__all__ = ["CPU", "MEMORY", "new_tls_connections"]
 
-from ._tables import table
-from ._upstream import upstream
-
-__all__ = ["new_tls_connections"]
-
-_CONNECTIONS = 200
-_BODY = {"model": "gpt-5.5", "messages": [{"role": "user", "content": "hello"}]}
-_HEADERS = {"Authorization": "Bearer sk-benchmark"}
+CPU, MEMORY = "CPU of a new TLS connection", "memory of a new TLS connection"
+_PEERS = ["urllib3", REQUESTS, "httpx", OURS]
 
 
-def _resident() -> float:
-    """Return this process's resident memory, in MB; Linux only."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def _hold(post: Callable[[], Any]) -> tuple[float, float]:
-    """Open connections and hold them; returns MB and milliseconds of CPU for each."""
-    held = [post() for _ in range(5)]
-    gc.collect()
-    memory, cpu = _resident(), time.process_time()
-    held += [post() for _ in range(_CONNECTIONS)]
-    cpu = time.process_time() - cpu
-    gc.collect()
-    memory = _resident() - memory
-    for answer in held:
-        answer.close()
-    return memory / _CONNECTIONS, cpu / _CONNECTIONS * 1e3
-
-
-def _ours(url: str, bundle: str) -> tuple[float, float]:
-    with Client(HttpClientConfig(ca_bundle=bundle, trust_env=False)) as client:
-        session = client.session
-        return _hold(
-            lambda: session.post(url, json=_BODY, headers=_HEADERS, timeout=30, stream=True)
-        )
-
-
-def _plain(url: str, bundle: str) -> tuple[float, float]:
-    with requests.Session() as session:
-        session.mount("https://", HTTPAdapter(pool_maxsize=2 * _CONNECTIONS))
-        return _hold(
-            lambda: session.post(
-                url, json=_BODY, headers=_HEADERS, timeout=30, stream=True, verify=bundle
-            )
-        )
-
-
-def new_tls_connections(*, quick: bool) -> str:
-    """Measure each peer in a process of its own, as often as the median needs."""
-    peers = {"requests.Session": _plain, "termai_http": _ours}
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
-    context = multiprocessing.get_context("spawn")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        upstream(Path(folder), tls=True) as server,
-    ):
-        import certifi
-
-        # As large as a real one: loading it is what is paid for.
-        bundle = Path(folder) / "bundle.pem"
-        bundle.write_text(Path(certifi.where()).read_text() + Path(server.bundle or "").read_text())
-        for _ in range(1 if quick else 5):
-            for name, measure in peers.items():
-                with context.Pool(1) as pool:
-                    arguments = (f"{server.url}/v1/chat/completions", str(bundle))
-                    found[name].append(pool.apply(measure, arguments))
-    rows = []
-    for name, figures in found.items():
-        memory, cpu = (sorted(column)[len(column) // 2] for column in zip(*figures, strict=True))
-        rows.append([name, f"{memory:.3f}", f"{cpu:.1f}"])
-    title = f"A new TLS connection, mean of {_CONNECTIONS} (goal: below 0.1 MB and 4 ms)"
-    return table(title, ["peer", "MB", "ms of CPU"], rows)
+def new_tls_connections(bench: Bench) -> list[Table]:
+    """Open connections and hold them, in a new process each round."""
+    count = 60 if bench.quick else 200
+    wanted = [REQUESTS, OURS] if bench.quick else _PEERS
+    names = [name for name in wanted if installed(CALL_PEERS[name].package)]
+    place = bench.place(tls=True, threads=2 * count)
+    seconds, least = (5, 1) if bench.quick else (35, 2)
+    for turn in bench.rounds(names, seconds=seconds, least=least, most=5):
+        for name in turn:
+            with bench.workers([name], partial(calling, place)) as workers:
+                answer = bench.ask(workers, name, "hold", count=count)
+            if answer is not None:
+                bench.note(CPU, name, answer["cpu"])
+                bench.note(MEMORY, name, answer["memory"])
+    rows = [
+        [
+            name,
+            *spread(bench.figure(CPU, name), 2, 1e3),
+            *spread(bench.figure(MEMORY, name), 3),
+        ]
+        for name in names
+    ]
+    header = ["client", "CPU ms", "", "MB", ""]
+    return [Table(f"A new TLS connection and its first answer, mean of {count}", header, rows)]

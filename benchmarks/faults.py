@@ -41,7 +41,11 @@ from tests.faults.harness import Bench, Broken, Driver, Peer, RawServer, Row, go
 from ._fault_table import CLIENTS, PATIENCE, Result, brief, page
 
 _ROOT = Path(__file__).parents[1]
-_DRIVERS = {"ours": TermaiDriver, "requests": RequestsDriver, "openai": OpenAIDriver}
+_DRIVERS: dict[str, type[Driver]] = {
+    "ours": TermaiDriver,
+    "requests": RequestsDriver,
+    "openai": OpenAIDriver,
+}
 _ROWS = 88
 _AT_A_TIME = 2
 # Some of its rows do far more than others can be asked for.
