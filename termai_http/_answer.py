@@ -43,6 +43,9 @@ class TooLong(http.client.HTTPException):
 class _BoundReader(io.RawIOBase):
     """Reads a socket, giving each read no more time than its attempt has left."""
 
+    # One that was torn away while it was made is closed, too.
+    _raw: Any = None
+
     def __init__(
         self, raw: io.RawIOBase, sock: socket.socket, attempt: Attempt, came: bytes
     ) -> None:
@@ -65,6 +68,10 @@ class _BoundReader(io.RawIOBase):
         if attempt is None:
             raise ConnectionAbortedError("nobody waits for this answer any more")
         return attempt
+
+    def attempt_left(self) -> Attempt | None:
+        """Return the attempt that reads; None where it is gone."""
+        return self._attempt()
 
     def readable(self) -> bool:
         return True
@@ -90,7 +97,8 @@ class _BoundReader(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             try:
-                self._raw.close()
+                if self._raw is not None:
+                    self._raw.close()
             finally:
                 super().close()
 
@@ -128,7 +136,8 @@ class Answer(http.client.HTTPResponse):
         self._interim = 0
         attempt = attempt or active.attempt
         if attempt is not None:
-            self._bound = _BoundReader(self.fp.detach(), sock, attempt, came)
+            whole, self.fp = self.fp, None
+            self._bound = _BoundReader(whole.detach(), sock, attempt, came)
             self.fp = io.BufferedReader(self._bound)
 
     def adopt(self, head: AnswerHead) -> None:
@@ -273,9 +282,10 @@ class Answer(http.client.HTTPResponse):
 
     def _close_conn(self) -> None:
         bound, self._bound = self._bound, None
-        if bound is not None and self._buffered(bound):
+        attempt = None if bound is None else bound.attempt_left()
+        if bound is not None and attempt is not None and self._buffered(bound):
             # What came beside the answer must not become the answer to the next request.
-            bound.attempt.spoiled = True
+            attempt.spoiled = True
         super()._close_conn()  # type: ignore[misc]
 
 

@@ -27,7 +27,7 @@ _NO_WISH = ServerWish()
 _THROTTLED = (429, 529)
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class Outcome(Value, Generic[T]):
     """How a call ended: exactly one of ``value`` and ``error`` is there.
 

@@ -114,6 +114,7 @@ class Call:
         provider: str | None = None,
         model: str | None = None,
         started: float | None = None,
+        process: int | None = None,
     ) -> None:
         self.number = next(_numbers)
         self.clock = clock
@@ -126,7 +127,7 @@ class Call:
         self.ambiguous = 0
         self.maybe_billed = False
         self.retries_denied = 0
-        self._process = os.getpid()
+        self._process = os.getpid() if process is None else process
         self._reason: type[TermaiHttpError] | None = None
         self._waker: Waker | None = None
         self._socket: socket.socket | None = None

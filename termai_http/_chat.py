@@ -31,11 +31,10 @@ from .errors import (
 from .models import ChatRequest, ChatResponse
 
 if TYPE_CHECKING:
-    import requests
-
     from ._open_body import OpenBody
     from ._specs import OutputSpec
     from ._stream import Stream
+    from ._transport import Answered
     from .dialects._base import Decoded, StreamDecoder
 
 __all__ = ["open_stream", "send_chat"]
@@ -45,7 +44,7 @@ _MOST_ACCEPTED = 32 * 1024 * 1024
 _STREAM_HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class _Plan(Value):
     """What a call sends and how its answer is read."""
 
@@ -73,7 +72,7 @@ def send_chat(
     except TermaiHttpError as error:
         return refused(error, account)
 
-    def read(response: requests.Response, call: Call) -> ChatResponse | TermaiHttpError:
+    def read(response: Answered, call: Call) -> ChatResponse | TermaiHttpError:
         return _read(response, call, plan)
 
     outcome = core.run(job, read)
@@ -193,11 +192,11 @@ def _job(plan: _Plan, options: CallOptions, started: float, *, streaming: bool =
     )
 
 
-def _refusal(response: requests.Response, plan: _Plan) -> TermaiHttpError:
+def _refusal(response: Answered, plan: _Plan) -> TermaiHttpError:
     return status_error(response.status_code, response.headers, response.content, plan.texts())
 
 
-def _read(response: requests.Response, call: Call, plan: _Plan) -> ChatResponse | TermaiHttpError:
+def _read(response: Answered, call: Call, plan: _Plan) -> ChatResponse | TermaiHttpError:
     headers, status = response.headers, response.status_code
     if not 200 <= status <= 299:
         return _refusal(response, plan)

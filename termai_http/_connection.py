@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 # Not from urllib3.connection: vcrpy puts stand-ins there, for good where this is imported while one
@@ -27,10 +28,13 @@ from urllib3.exceptions import (
 from ._answer import Answer, BadFraming, check_length
 from ._call import active
 from ._lease import Lease, LeaseHolder
-from ._socket import open_socket
+from ._openings import Openings
+from ._socket import open_socket, poll_of
 
 if TYPE_CHECKING:
     from urllib3.response import HTTPResponse
+
+    from ._call import Attempt
 
 __all__ = [
     "Connection",
@@ -51,6 +55,9 @@ class Connection(HTTPConnection):
     lease: Lease | None = None
     holder: LeaseHolder | None = None
     given_back = False
+    openings: Openings | None = None
+    _poll: Callable[[float], object]
+    _polled: Any = None
     _connecting = False
     _handing_over = False
     _handed: Any = None
@@ -61,7 +68,7 @@ class Connection(HTTPConnection):
         if attempt is None:
             return super()._new_conn()
         try:
-            sock = open_socket(self, attempt)
+            return self._announced(open_socket(self, attempt, self.end_opening), attempt)
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
         except UnicodeError:
@@ -72,7 +79,15 @@ class Connection(HTTPConnection):
             raise ConnectTimeoutError(self, "connecting took too long") from error
         except OSError as error:
             raise NewConnectionError(self, str(error)) from error
-        sys.audit("http.client.connect", self, self.host, self.port)
+
+    def _announced(self, sock: socket.socket, attempt: Attempt) -> socket.socket:
+        try:
+            if self.proxy is not None or isinstance(self, HTTPSConnection):
+                sock.settimeout(attempt.budget())
+            sys.audit("http.client.connect", self, self.host, self.port)
+        except BaseException:
+            sock.close()
+            raise
         return sock
 
     def connect(self) -> None:
@@ -86,13 +101,34 @@ class Connection(HTTPConnection):
             super().connect()
         finally:
             self._connecting = False
+            self.end_opening()
             if attempt is not None:
                 attempt.widen()
                 # What went to a proxy for its tunnel was not the request.
                 attempt.received = 0
         if self.lease is not None:
-            self.lease.connected = True
-            self.lease.slots.count_opened()
+            self.lease.slots.count_opened(self.lease)
+
+    def end_opening(self) -> None:
+        """Let another be opened: this one is, or waits for its peer."""
+        openings, self.openings = self.openings, None
+        if openings is not None and self.lease is not None:
+            openings.end(self.lease)
+
+    def wait_to_read(self, seconds: float) -> bool:
+        """Wait until bytes came, or the end of what the peer sends; False where none did.
+
+        For the thread that has the connection.
+
+        Raises:
+            ConnectionAbortedError: It has no socket: in a forked child, it is the parent's.
+        """
+        sock = self.sock
+        if sock is None:
+            raise ConnectionAbortedError("this process has no such connection")
+        if self._polled is not sock:
+            self._poll, self._polled = poll_of(sock), sock
+        return bool(self._poll(seconds))
 
     def _tunnel(self) -> None:
         try:
@@ -142,16 +178,19 @@ class Connection(HTTPConnection):
 
     def close(self) -> None:
         try:
-            if self._handing_over:
-                self._handed = self.sock
-            else:
-                sock, self._handed = self.sock or self._handed, None
-                self._hang_up(sock)
-            # The system may report what the peer did, which is no matter any more.
-            with contextlib.suppress(OSError):
-                super().close()
+            try:
+                if self._handing_over:
+                    self._handed = self.sock
+                else:
+                    sock, self._handed = self.sock or self._handed, None
+                    self._hang_up(sock)
+            finally:
+                # The system may report what the peer did, which is no matter any more.
+                with contextlib.suppress(OSError):
+                    super().close()
         finally:
-            if self.lease is not None and not self._handing_over:
+            # Where an interrupt tore this away, it is closed at the end of its lease.
+            if self.sock is None and self.lease is not None and not self._handing_over:
                 lease, self.lease = self.lease, None
                 # Without the lock: an answer that the collector finds closes us, in any thread.
                 lease.drop()
@@ -164,7 +203,7 @@ class Connection(HTTPConnection):
         """
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__, lease=None, holder=None)
-        self.sock = None
+        self.sock = self._polled = None
         return other
 
     def disown(self) -> None:

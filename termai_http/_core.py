@@ -32,7 +32,7 @@ _LAST_GRACE = 0.25
 _STREAM_SILENCE = 60.0
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class Job(Value):
     """What one call is to do, decided before it begins.
 
@@ -212,7 +212,7 @@ class Core:
         # Before it is in flight: those that are when a fork is noticed are the parent's.
         self._notice_fork()
         seconds = timeout if job.timeout is None else job.timeout
-        return Call(seconds, self.clock, job.provider, job.model, job.started)
+        return Call(seconds, self.clock, job.provider, job.model, job.started, self._process)
 
     def _enter(
         self,
@@ -229,14 +229,11 @@ class Core:
         pooled = self._pooling >= 1.0 or self.clock.uniform(0.0, 1.0) < self._pooling
         headers = job.headers if pooled else {**job.headers, "Connection": "close"}
         try:
-            transport = self.transport()
+            transport = self._transport
+            if transport is None or self._closed or sys.is_finalizing():
+                transport = self.transport()
             outgoing = transport.prepare(
-                job.method,
-                job.url,
-                headers,
-                job.body,
-                job.query,
-                for_requests=job.for_requests,
+                job.method, job.url, headers, job.body, job.query, for_requests=job.for_requests
             )
         except errors.TermaiHttpError as error:
             return Outcome(error=_described(error.with_traceback(None), call))

@@ -26,6 +26,7 @@ __all__ = ["DirectAnswer", "begin_answer", "encode_head", "send_direct"]
 _AT_ONCE = 16384
 _PIECE = 65536
 _MOST_IN_ONE = 1024 * 1024
+_WOULD_WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # As urllib3 has it: the server may have answered, and reads no more.
 _READS_NO_MORE = (errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE)
 
@@ -55,10 +56,11 @@ class DirectAnswer:
     Attributes:
         status_code: HTTP status.
         headers: Its fields, names in lower case.
-        content: The body, decoded; None while it is not read.
+        content: The body, decoded; b"" while it is not read.
+        is_read: Whether it was read.
     """
 
-    __slots__ = ("_answer", "_done", "content", "headers", "status_code")
+    __slots__ = ("_answer", "_done", "content", "headers", "is_read", "status_code")
 
     def __init__(
         self,
@@ -70,7 +72,8 @@ class DirectAnswer:
     ) -> None:
         self.status_code = status_code
         self.headers = headers
-        self.content = content
+        self.content = b"" if content is None else content
+        self.is_read = content is not None
         self._answer = answer
         self._done = done
 
@@ -161,7 +164,7 @@ def send_direct(
         conn.connect()
     sock = conn.sock
     _transmit(conn, sock, head.filled(outgoing.headers, outgoing.body), attempt)
-    came = _receive(sock, attempt)
+    came = _receive(conn, sock, attempt)
     read = read_head(came) if came else None
     if read is None or read.size > attempt.limits.headers:
         return _unusual(pool, conn, lease, outgoing.method, None, came)
@@ -172,10 +175,16 @@ def send_direct(
             body = _sized_body(sock, read, came, attempt)
         except (OSError, http.client.HTTPException) as error:
             return DirectAnswer(read.status, read.headers, answer=_Came(b"", error))
+        if body is not None and "content-encoding" in read.headers:
+            # Whoever sends broken compression, or a bomb, is not asked on this connection again.
+            return DirectAnswer(
+                read.status,
+                read.headers,
+                answer=_Came(body),
+                done=lambda: pool.take_back(conn, lease),
+            )
         if body is not None:
             pool.take_back(conn, lease)
-            if "content-encoding" in read.headers:
-                return DirectAnswer(read.status, read.headers, answer=_Came(body))
             return DirectAnswer(read.status, read.headers, body)
     return _unusual(pool, conn, lease, outgoing.method, read, came)
 
@@ -184,13 +193,13 @@ def _transmit(conn: Any, sock: Any, data: bytes, attempt: Attempt) -> None:
     attempt.sent = True
     attempt.phase = "send"
     attempt.call.hold(sock)
-    bind_time(sock, attempt.budget())
+    budget = attempt.budget()
     sys.audit("http.client.send", conn, data)
     try:
-        if isinstance(sock, ssl.SSLSocket):
-            _send_records(sock, data, attempt)
-        else:
-            sock.sendall(data)
+        sent = _send_at_once(sock, data)
+        if sent < len(data):
+            bind_time(sock, budget)
+            _send_rest(sock, data, sent, attempt)
     except ssl.SSLEOFError:
         return
     except OSError as error:
@@ -198,21 +207,48 @@ def _transmit(conn: Any, sock: Any, data: bytes, attempt: Attempt) -> None:
             raise
 
 
-def _send_records(sock: ssl.SSLSocket, data: bytes, attempt: Attempt) -> None:
-    # sendall() of TLS gives each record the whole time.
+def _send_at_once(sock: Any, data: bytes) -> int:
+    """Return how much the system takes without a wait: of a usual request, all.
+
+    A socket that may wait is asked before each step whether it has to. In every step other threads
+    run, and among many of them it is long until this one runs again.
+    """
+    if sock.gettimeout() != 0:
+        sock.setblocking(False)
+    try:
+        return int(sock.send(data if len(data) <= _AT_ONCE else memoryview(data)[:_AT_ONCE]))
+    except _WOULD_WAIT:
+        return 0
+
+
+def _send_rest(sock: Any, data: bytes, sent: int, attempt: Attempt) -> None:
     view = memoryview(data)
-    sent = sock.send(view[:_AT_ONCE])
+    if not isinstance(sock, ssl.SSLSocket):
+        sock.sendall(view[sent:])
+        return
+    # sendall() of TLS gives each record the whole time.
     while sent < len(data):
         bind_time(sock, attempt.budget())
         sent += sock.send(view[sent : sent + _AT_ONCE])
 
 
-def _receive(sock: socket.socket, attempt: Attempt) -> bytes:
+def _receive(conn: Any, sock: Any, attempt: Attempt) -> bytes:
     attempt.phase = "headers"
-    bind_time(sock, attempt.read_budget())
-    came = sock.recv(_AT_ONCE)
-    attempt.received += len(came)
-    return came
+    if sock.gettimeout() != 0:
+        # TLS's own may come first: a read that waits would wait for as long as the send might.
+        sock.setblocking(False)
+    # What TLS reads by recv() goes through more hands than one.
+    read = sock.read if isinstance(sock, ssl.SSLSocket) else sock.recv
+    while True:
+        if not conn.wait_to_read(attempt.read_budget()):
+            raise TimeoutError("no answer came in time")
+        try:
+            came: bytes = read(_AT_ONCE)
+        except _WOULD_WAIT:
+            # What came was TLS's own.
+            continue
+        attempt.received += len(came)
+        return came
 
 
 def _sized_body(
@@ -247,6 +283,8 @@ def _unusual(
 ) -> DirectAnswer:
     attempt = lease.attempt
     assert attempt is not None
+    if conn.sock is None:
+        raise ConnectionAbortedError("this process has no such connection")
     status, headers, answer = begin_answer(conn.sock, method, attempt, head, came)
     return DirectAnswer(status, headers, answer=answer, done=lambda: pool.take_back(conn, lease))
 

@@ -28,8 +28,8 @@ class Lender(Protocol):
     def leave_note(self, lease: Lease) -> None:
         """Take a slot back at the next look; safe at any instant, in any thread."""
 
-    def count_opened(self) -> None:
-        """Count a connection that was opened."""
+    def count_opened(self, lease: Lease) -> None:
+        """Count a connection that was opened for a lease."""
 
 
 class Lease:
@@ -44,13 +44,15 @@ class Lease:
         number: Its number in this process.
         attempt: The attempt it serves; None for a raw use of the session.
         connected: Whether it got an open connection.
+        kept: Whether that went back into the pool, where another call may have it by now.
         over: Whether nobody wants it any more, though it may still stand in the queue.
         holder: Returns its ``LeaseHolder``, None once that is gone.
         reader: Returns the body that its caller reads piece by piece, None where there is none.
     """
 
     __slots__ = (
-        *("__weakref__", "attempt", "connected", "holder", "number", "over", "reader", "slots"),
+        *("__weakref__", "attempt", "connected", "holder", "kept", "number", "over", "reader"),
+        "slots",
     )
 
     def __init__(self, slots: Lender, attempt: Attempt | None) -> None:
@@ -58,6 +60,7 @@ class Lease:
         self.number = next(_numbers)
         self.attempt = attempt
         self.connected = False
+        self.kept = False
         self.over = False
         self.holder: Callable[[], object] = _nobody_in_particular
         self.reader: Callable[[], Reader | None] = _nobody
@@ -100,10 +103,10 @@ class Lease:
         self.over = True
         slots, number = self.slots, self.number
         conn = slots.out.get(number)
-        if conn is not None and conn.lease is self:
+        if conn is not None and not self.kept:
             conn.close()
         if number in slots.held:
-            self.end(kept=False)
+            self.end(kept=self.kept)
 
 
 class Reader(Protocol):
@@ -161,6 +164,6 @@ def _nobody_in_particular() -> object:
 
 def close_conn(conn: Any, lease: Lease) -> None:
     """Close a connection that is still out on a lease, without ending the lease."""
-    if conn.lease is lease:
+    if not lease.kept:
         conn.lease = None
         conn.close()

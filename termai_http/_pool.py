@@ -17,10 +17,12 @@ from urllib3.connectionpool import (  # type: ignore[attr-defined]
     HTTPSConnectionPool,
 )
 from urllib3.exceptions import ClosedPoolError
+from urllib3.util.connection import is_connection_dropped
 
 from ._call import Clock, active
 from ._connection import Connection, PlainConnection, TLSConnection
 from ._lease import Lease, LeaseHolder
+from ._openings import Openings
 from ._slots import Slots
 from ._socket import has_come
 from ._values import Value
@@ -48,7 +50,10 @@ class PoolRules(Value):
 class _IdleConnections:
     """The open connections of one pool that wait for a call; the newest is taken first."""
 
-    def __init__(self, slots: Slots, rules: PoolRules, clock: Clock) -> None:
+    def __init__(
+        self, slots: Slots, rules: PoolRules, clock: Clock, on_idle: Callable[[], None]
+    ) -> None:
+        self._on_idle = on_idle
         self._slots = slots
         self._rules = rules
         self._clock = clock
@@ -61,23 +66,32 @@ class _IdleConnections:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, conn: Any) -> None:
+    def put(self, conn: Any, lease: Lease | None) -> None:
         with self._slots.lock:
             since = self._clock.monotonic()
             # Before it is: from then on it may be in another call's hands at any moment.
             conn.given_back = True
+            if lease is not None:
+                lease.kept = True
             self._waiting.append((conn, since))
 
-    def take(self) -> HTTPConnection | None:
-        with self._slots.lock:
-            return self._waiting.pop()[0] if self._waiting else None
-
-    def lend(self, lease: Lease) -> HTTPConnection | None:
+    def lend(self, lease: Lease) -> Any:
         """Take a slot and, in the same step, the newest idle one that the lease may have."""
-        fresh = lease.attempt is not None and lease.attempt.fresh
-        taken: tuple[HTTPConnection, float] | None
-        taken = self._slots.acquire(lease, None if fresh else self._waiting)
-        return None if taken is None else taken[0]
+        attempt = lease.attempt
+        fresh = attempt is not None and (attempt.fresh or not attempt.pooled)
+        return self._slots.acquire(lease, None if fresh else self._waiting)
+
+    def hand_out(self, lease: Lease) -> Any:
+        """Return the newest idle one that a lease with a slot may have, if there is any."""
+        attempt = lease.attempt
+        fresh = attempt is not None and (attempt.fresh or not attempt.pooled)
+        return None if fresh else self._slots.hand_out(lease, self._waiting)
+
+    def replace(self, conn: Any, lease: Lease) -> Any:
+        """Close one that was lent and is of no use, and return the next one, if there is any."""
+        conn.lease = None
+        conn.close()
+        return self._slots.replace(lease, self._waiting)
 
     def store(self, conn: HTTPConnection, lease: Lease) -> None:
         """Give a slot back and, in the same step, its connection."""
@@ -86,6 +100,7 @@ class _IdleConnections:
     def tell(self) -> None:
         """Let it be known that one became idle."""
         self._rules.on_idle()
+        self._on_idle()
 
     def sweep(self) -> None:
         """Close those that are too old or too many."""
@@ -123,11 +138,6 @@ class _IdleConnections:
             self._waiting.clear()
             self._slots.leave_evictions(len(closing))
         self._close(closing)
-
-    def evict(self, conn: HTTPConnection) -> None:
-        """Close one that was taken and is of no use."""
-        self._slots.leave_evictions(1)
-        conn.close()
 
     def abandon(self) -> None:
         """Close all, from a finalizer or in a forked child: the lock may be held."""
@@ -174,6 +184,13 @@ class _IdleConnections:
                 conn.close()
 
 
+def _has_gone(conn: Any) -> bool:
+    """Tell whether a connection that was taken out was closed by its peer, or has bytes to read."""
+    if isinstance(conn, Connection):
+        return conn.sock is None or conn.wait_to_read(0.0)
+    return is_connection_dropped(conn)
+
+
 def _has_unread(sock: Any) -> bool:
     """Tell whether TLS keeps decrypted bytes back, which no look at the socket itself finds.
 
@@ -216,7 +233,8 @@ class _PoolMixin(HTTPConnectionPool):
         super().__init__(*args, **kwargs)
         self.pool = _NoQueue()  # type: ignore[assignment]
         self._slots = slots
-        self.idle = _IdleConnections(slots, rules, clock)
+        self.openings = Openings(clock)
+        self.idle = _IdleConnections(slots, rules, clock, self.openings.wake)
         # A manager with too many pools drops the oldest without a word.
         weakref.finalize(self, self.idle.abandon)
         self._size = 0
@@ -248,57 +266,61 @@ class _PoolMixin(HTTPConnectionPool):
             PoolTimeout: No slot became free in time.
         """
         attempt = lease.attempt
+        # A tool may send twice in one attempt.
+        lease.kept = False
         self.idle.sweep()
-        conn: Any = self.idle.lend(lease) if lease.pooled else self._slots.acquire(lease)
+        conn: Any = self.idle.lend(lease)
         try:
-            conn = self._usable(conn)
+            conn = self._usable(conn, lease)
+            if conn is None and attempt is not None:
+                conn = self.openings.await_turn(
+                    lease, lambda: self._usable(self.idle.hand_out(lease), lease)
+                )
             if conn is None:
                 conn = self._new_conn()
+                conn.openings = self.openings
+                conn.lease = lease
+                if attempt is not None:
+                    self._slots.out[lease.number] = conn
             else:
-                lease.connected = True
                 self._slots.count_reused()
                 if attempt is not None:
                     attempt.reused = True
-            conn.lease, conn.holder = lease, holder
-            if attempt is not None:
-                self._slots.out[lease.number] = conn
+            conn.holder = holder
         except BaseException:
+            conn = self._slots.out.get(lease.number, conn)
             if conn is not None:
+                conn.lease = None
                 conn.close()
             lease.end(kept=False)
             raise
         return conn
 
-    def _usable(self, conn: HTTPConnection | None) -> HTTPConnection | None:
+    def _usable(self, conn: Any, lease: Lease) -> Any:
         """Return an idle connection that can be used, of this one and those behind it."""
         while conn is not None:
-            try:
-                # A tool that replaces the connection class must not be given one of before.
-                known = isinstance(conn, self.ConnectionCls) and conn.sock is not None
-                if known and not has_come(conn.sock):
-                    return conn
-            except BaseException:
-                self.idle.evict(conn)
-                raise
-            self.idle.evict(conn)
-            conn = self.idle.take()
+            # A tool that replaces the connection class must not be given one of before.
+            if isinstance(conn, self.ConnectionCls) and not _has_gone(conn):
+                return conn
+            conn = self.idle.replace(conn, lease)
         return None
 
     def take_back(self, conn: Connection, lease: Lease) -> None:
         """Put an open connection, which nobody else has, back where it may be; else close it."""
         attempt = lease.attempt
         assert attempt is not None
-        conn.lease, conn.given_back = None, False
+        conn.lease = None
         sound = self.pool is not None and conn.sock is not None and not attempt.spoiled
         try:
             if attempt.call.let_go() and sound and not _has_unread(conn.sock):
                 self.idle.store(conn, lease)
         finally:
-            if not conn.given_back:
+            # Not asked of the connection: by now another call may have it.
+            if not lease.kept:
                 conn.close()
             if lease.number in self._slots.held:
-                lease.end(kept=conn.given_back)
-        if conn.given_back:
+                lease.end(kept=lease.kept)
+        if lease.kept:
             self.idle.tell()
         self.idle.sweep()
 
@@ -317,7 +339,7 @@ class _PoolMixin(HTTPConnectionPool):
         going.given_back = False
         try:
             if keep:
-                self.idle.put(going)
+                self.idle.put(going, lease)
         finally:
             if not going.given_back:
                 going.close()

@@ -22,7 +22,7 @@ from .errors import InvalidRequestError, InvalidResponseError, MissingKeyError, 
 from .models import ChatRequest
 
 if TYPE_CHECKING:
-    import requests
+    from ._transport import Answered
 
 __all__ = ["ask_for_models", "send_count", "send_embeddings", "send_models"]
 
@@ -67,7 +67,7 @@ def send_embeddings(
     except TermaiHttpError as error:
         return refused(error, account)
 
-    def decode(payload: Mapping[str, Any], response: requests.Response, call: Call) -> Embeddings:
+    def decode(payload: Mapping[str, Any], response: Answered, call: Call) -> Embeddings:
         headers = response.headers
         return Embeddings(
             **read_embeddings(payload, body),
@@ -98,7 +98,7 @@ def send_count(
     except TermaiHttpError as error:
         return refused(error, account)
 
-    def decode(payload: Mapping[str, Any], response: requests.Response, call: Call) -> int:
+    def decode(payload: Mapping[str, Any], response: Answered, call: Call) -> int:
         return read_count(payload)
 
     return _ask(core, job, lambda: texts_of(body, target, options), decode)
@@ -149,9 +149,7 @@ def ask_for_models(
     except TermaiHttpError as error:
         return refused(error, account)
 
-    def decode(
-        payload: Mapping[str, Any], response: requests.Response, call: Call
-    ) -> Mapping[str, Any]:
+    def decode(payload: Mapping[str, Any], response: Answered, call: Call) -> Mapping[str, Any]:
         return payload
 
     return _ask(core, job, lambda: texts_of(None, target, options), decode)
@@ -228,7 +226,7 @@ def _page_job(target: Target, options: CallOptions, started: float, after: str |
 
 
 def _decode_page(
-    payload: Mapping[str, Any], response: requests.Response, call: Call
+    payload: Mapping[str, Any], response: Answered, call: Call
 ) -> tuple[list[ModelInfo], str | None]:
     return read_models(payload)
 
@@ -237,7 +235,7 @@ def _ask(
     core: Core,
     job: Job,
     texts: Callable[[], list[str]],
-    decode: Callable[[Mapping[str, Any], requests.Response, Call], T],
+    decode: Callable[[Mapping[str, Any], Answered, Call], T],
     *,
     billed: bool = False,
 ) -> T | TermaiHttpError:
@@ -251,7 +249,7 @@ def _ask(
         billed: Whether a success costs something, also one that cannot be read.
     """
 
-    def read(response: requests.Response, call: Call) -> T | TermaiHttpError:
+    def read(response: Answered, call: Call) -> T | TermaiHttpError:
         status, headers = response.status_code, response.headers
         if not 200 <= status <= 299:
             return status_error(status, headers, response.content, texts())

@@ -102,7 +102,7 @@ class Slots:
 
         Args:
             lease: Who takes it.
-            idle: Of this what stands last is taken out in the same step, if anything does.
+            idle: Of these connections the last is taken out in the same step, if there is one.
 
         Returns:
             That, or None.
@@ -114,13 +114,38 @@ class Slots:
             self._read_notes()
             if len(self.held) < self._limit and not self._queue:
                 self.held[lease.number] = lease
-                return idle.pop() if idle else None
+                return self._hand_out(lease, idle) if idle else None
             waiter = _Waiter(lease)
             self._queue.append(waiter)
         self._search()
         self._wait(waiter)
         with self.lock:
-            return idle.pop() if idle else None
+            return self._hand_out(lease, idle) if idle else None
+
+    def hand_out(self, lease: Lease, idle: deque[Any]) -> Any:
+        """Hand out the last idle connection to who has a slot, None where there is none."""
+        with self.lock:
+            return self._hand_out(lease, idle) if idle else None
+
+    def replace(self, lease: Lease, idle: deque[Any]) -> Any:
+        """Count what was handed out as evicted, and hand out another, None where there is none."""
+        with self.lock:
+            if lease.number not in self.held:
+                # Taken back meanwhile, past the deadline or in a fork, and counted then.
+                return None
+            self._evicted += 1
+            lease.connected = False
+            return self._hand_out(lease, idle) if idle else None
+
+    def _hand_out(self, lease: Lease, idle: deque[Any]) -> Any:
+        # It is the lease's before it is no more idle: an interrupt, or a fork in another thread,
+        # finds it in one place at least.
+        conn = idle[-1][0]
+        if lease.attempt is not None:
+            self.out[lease.number] = conn
+        conn.lease, lease.connected = lease, True
+        idle.pop()
+        return conn
 
     def _wait(self, waiter: _Waiter) -> None:
         lease, attempt = waiter.lease, waiter.lease.attempt
@@ -175,10 +200,15 @@ class Slots:
             self._read_notes()
 
     def store(self, conn: Any, idle: deque[Any], now: float, lease: Lease) -> None:
-        """Give a slot back together with its connection, which becomes the newest idle one."""
+        """Give a slot back together with its connection, which becomes the newest idle one.
+
+        Where the slot was taken back already, past the deadline, the connection is not kept.
+        """
         with self.lock:
+            if lease.number not in self.held:
+                return
             # Before it is: from then on it may be in another call's hands at any moment.
-            conn.given_back = True
+            lease.kept = True
             idle.append((conn, now))
             self.out.pop(lease.number, None)
             self.held.pop(lease.number, None)
@@ -204,7 +234,9 @@ class Slots:
 
     def _read_notes(self) -> None:
         while self._notes:
-            self._take_back(*self._notes.popleft())
+            # Read before it goes, and harmless when it is read again.
+            self._take_back(*self._notes[0])
+            self._notes.popleft()
         while self._evictions:
             self._evicted += self._evictions.popleft()
         while self._reuses:
@@ -257,10 +289,11 @@ class Slots:
         """Take back what nobody holds or reads in time; returns as the search for it does."""
         return self._search(at_once=True)
 
-    def count_opened(self) -> None:
-        """Count a connection that was opened."""
+    def count_opened(self, lease: Lease) -> None:
+        """Count a connection that was opened for a lease."""
         with self.lock:
             self._opened += 1
+            lease.connected = True
 
     def count_reused(self) -> None:
         """Count an idle connection that was taken; needs no lock."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import functools
 import os
 import select
 import socket
+from collections.abc import Callable
 from typing import Any, cast
 
 from urllib3.connectionpool import HTTPConnection  # type: ignore[attr-defined] # see _connection
@@ -15,13 +16,16 @@ from urllib3.util.wait import wait_for_read, wait_for_write
 
 from ._call import Attempt
 
-__all__ = ["bind_time", "has_come", "open_socket", "socket_options"]
+__all__ = ["bind_time", "has_come", "open_socket", "poll_of", "socket_options"]
 
 _LOOK_UP = 0.1
+# Without it, it takes a call of the system more, in which other threads run.
+_NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
 _LEAST_ADDRESS_SECONDS = 2.0
 _UNACKNOWLEDGED_MS = 30_000
 _LONG = 5.0
 _SLACK = 0.05
+_LONGEST_POLL = 2**31 - 1
 _UNDER_WAY = {
     getattr(errno, name)
     for name in ("EINPROGRESS", "EWOULDBLOCK", "EALREADY", "WSAEWOULDBLOCK")
@@ -66,15 +70,30 @@ def bind_time(sock: Any, seconds: float) -> None:
 
 def has_come(sock: Any) -> bool:
     """Tell, without waiting, whether bytes came, or the end of what the peer sends."""
+    return bool(poll_of(sock)(0.0))
+
+
+def poll_of(sock: Any) -> Callable[[float], Any]:
+    """Return what waits so many seconds at most until a socket can be read, and tells whether."""
     if not hasattr(select, "poll"):
-        return wait_for_read(sock, 0.0)
+        return functools.partial(wait_for_read, sock)
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    return lambda seconds: poll.poll(min(seconds * 1000, _LONGEST_POLL))
 
 
-def open_socket(conn: HTTPConnection, attempt: Attempt) -> socket.socket:
-    """Connect to the first address that answers, all of them within one budget."""
+def open_socket(
+    conn: HTTPConnection, attempt: Attempt, on_wait: Callable[[], None]
+) -> socket.socket:
+    """Connect to the first address that answers, all of them within one budget.
+
+    No step of the socket waits; whoever needs that sets its time.
+
+    Args:
+        conn: Where to.
+        attempt: Whose time it takes.
+        on_wait: Called when nothing is left but to wait for the peer.
+    """
     attempt.budget()
     host = conn._dns_host.strip("[]")
     family = urllib3_connection.allowed_gai_family()
@@ -89,7 +108,8 @@ def open_socket(conn: HTTPConnection, attempt: Attempt) -> socket.socket:
         left = attempt.budget()
         share = max(left / (len(found) - index), _LEAST_ADDRESS_SECONDS)
         try:
-            return _connected(conn, attempt, (kin, kind, proto), address, min(share, left))
+            sock = _new_socket(conn, (kin, kind, proto))
+            return _connected(sock, attempt, address, min(share, left), on_wait)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise
@@ -98,32 +118,54 @@ def open_socket(conn: HTTPConnection, attempt: Attempt) -> socket.socket:
     raise failure or OSError("the name has no address")
 
 
-def _connected(
-    conn: HTTPConnection, attempt: Attempt, kind: tuple[int, int, int], address: Any, seconds: float
-) -> socket.socket:
-    sock = socket.socket(*kind)
+def _new_socket(conn: HTTPConnection, kind: tuple[int, int, int]) -> socket.socket:
+    family, stream, proto = kind
+    sock = socket.socket(family, stream | _NONBLOCK, proto)
     try:
         # urllib3 gives a connection through a proxy none, which leaves Nagle on.
         for option in conn.socket_options or socket_options():
-            # A system that refuses one still connects.
-            with contextlib.suppress(OSError):
+            try:
                 sock.setsockopt(*option)
+            except OSError:
+                continue  # a system that refuses one still connects
         if conn.source_address:
             sock.bind(conn.source_address)
-        attempt.call.hold(sock)
-        _wait_connected(sock, attempt, address, seconds)
-        sock.settimeout(attempt.budget())
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _wait_connected(sock: socket.socket, attempt: Attempt, address: Any, seconds: float) -> None:
+def _connected(
+    sock: socket.socket,
+    attempt: Attempt,
+    address: Any,
+    seconds: float,
+    on_wait: Callable[[], None],
+) -> socket.socket:
+    try:
+        attempt.call.hold(sock)
+        _wait_connected(sock, attempt, address, seconds, on_wait)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _wait_connected(
+    sock: socket.socket,
+    attempt: Attempt,
+    address: Any,
+    seconds: float,
+    on_wait: Callable[[], None],
+) -> None:
     clock = attempt.call.clock
     end = clock.monotonic() + seconds
-    sock.setblocking(False)
+    if sock.gettimeout() != 0:
+        sock.setblocking(False)
     code = sock.connect_ex(address)
+    if code in _UNDER_WAY:
+        on_wait()
     while code in _UNDER_WAY:
         left = min(attempt.budget(), end - clock.monotonic())
         if left <= 0:

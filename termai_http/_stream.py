@@ -212,10 +212,11 @@ class Stream:
         self._finish = finish
         self._forget = forget
         self._reply = reply
-        self._open = True
         self._left = False
         self.response: ChatResponse | None = None
         self.time_to_first_token = call.elapsed()
+        # Last: one that was torn away while it was made is no stream to end.
+        self._open = True
 
     def __repr__(self) -> str:
         state = "open" if self._open else "read" if self.response is not None else "closed"

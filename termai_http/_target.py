@@ -71,7 +71,7 @@ class Account(Value):
     api_version: str | None = None
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class Target(Value):
     """One place that calls go to.
 

@@ -279,7 +279,7 @@ class Transport:
 
 def _is_read(answer: Answered) -> bool:
     if isinstance(answer, DirectAnswer):
-        return answer.content is not None
+        return answer.is_read
     if answer._content is False and not answer._content_consumed and answer.raw is not None:
         return False
     # Read by a hook, or made by hand by a test: there is nothing on a socket.
@@ -290,7 +290,7 @@ def _is_read(answer: Answered) -> bool:
 
 def _with_content(answer: Answered, body: bytes) -> Answered:
     if isinstance(answer, DirectAnswer):
-        answer.content = body
+        answer.content, answer.is_read = body, True
     else:
         answer._content = body
         answer._content_consumed = True

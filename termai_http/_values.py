@@ -2,6 +2,9 @@
 
 What attrs compiles for these three is most of the time that a class takes to be made, and few
 values are ever compared or shown.
+
+What each call makes for itself, and shows to nobody, is ``attrs.define``: to freeze an instance
+takes longer than to make it.
 """
 
 from __future__ import annotations

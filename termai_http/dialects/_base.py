@@ -37,7 +37,7 @@ known, of a ``"tool_call_delta"``; ``Usage`` of a ``"usage"``; the reason of a `
 """
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class Decoded(Value):
     """What a dialect reads in a complete reply; the fields are those of ``ChatResponse``.
 

@@ -82,9 +82,8 @@ def _paired(calls: Any) -> list[tuple[Mapping[str, Any], str, ToolCall]]:
     return found
 
 
-def read_turn(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """Read a message as the messages of a next request; () where it says nothing."""
-    text = read_text(message)
+def read_turn(message: Mapping[str, Any], text: str) -> tuple[Mapping[str, Any], ...]:
+    """Read a message, whose text was read, as those of a next request; () where it says nothing."""
     came = message.get("tool_calls")
     calls = [_again(*paired) for paired in _paired(came)] if came else []
     if calls:

@@ -116,7 +116,7 @@ class OpenAIChat(OpenAI):
             raw=payload,
             thinking=read_thinking(message),
             tool_calls=read_tool_calls(message.get("tool_calls")),
-            messages=read_turn(message),
+            messages=read_turn(message, text),
             texts=read_texts(choices) if len(choices) > 1 else (text,),
             refusal=refusal if isinstance(refusal, str) and refusal else None,
         )

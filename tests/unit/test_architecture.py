@@ -80,6 +80,7 @@ LEVELS = {
     "_sweeper": 9,
     "_budget": 9,
     "_lease": 9,
+    "_openings": 10,
     "_slots": 10,
     "_answer_head": 0,
     "_route": 10,
