@@ -68,7 +68,7 @@ class Connection(HTTPConnection):
         if attempt is None:
             return super()._new_conn()
         try:
-            return self._announced(open_socket(self, attempt, self.end_opening), attempt)
+            return self._announced(open_socket(self, attempt), attempt)
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
         except UnicodeError:
@@ -110,7 +110,7 @@ class Connection(HTTPConnection):
             self.lease.slots.count_opened(self.lease)
 
     def end_opening(self) -> None:
-        """Let another be opened: this one is, or waits for its peer."""
+        """Let another be opened: this one is, or never will be."""
         openings, self.openings = self.openings, None
         if openings is not None and self.lease is not None:
             openings.end(self.lease)

@@ -19,7 +19,7 @@ from ._importing import importing
 from ._in_flight import CallsInFlight, CancelToken
 from ._retry import config_for
 from ._values import Value
-from .config import HttpClientConfig, RetryConfig, pooling_override
+from .config import HttpClientConfig, RetryConfig, direct_allowed, pooling_override
 from .metrics import CallRecord, HttpMetrics
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Core:
         self.listeners = events.Listeners()
         override = pooling_override(os.environ)
         self._pooling = config.pooling if override is None else override
+        self._may_be_direct = direct_allowed(os.environ)
         self._limits = AttemptLimits(
             connect_timeout=config.connect_timeout,
             read_timeout=config.read_timeout,
@@ -132,7 +133,7 @@ class Core:
             if self._transport is None:
                 from ._transport import Transport
 
-                self._transport = Transport(self.config, self.clock)
+                self._transport = Transport(self.config, self.clock, self._may_be_direct)
             return self._transport
 
     def close(self, wait: float | None) -> None:

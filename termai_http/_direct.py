@@ -159,6 +159,7 @@ def send_direct(
     if conn.sock is None:
         if pool.proxy is not None:
             # Its tunnel, and what goes wrong with it, is urllib3's.
+            conn.end_opening()
             pool.take_back(conn, lease)
             return None
         conn.connect()
@@ -283,9 +284,10 @@ def _unusual(
 ) -> DirectAnswer:
     attempt = lease.attempt
     assert attempt is not None
-    if conn.sock is None:
+    sock = conn.sock
+    if sock is None:
         raise ConnectionAbortedError("this process has no such connection")
-    status, headers, answer = begin_answer(conn.sock, method, attempt, head, came)
+    status, headers, answer = begin_answer(sock, method, attempt, head, came)
     return DirectAnswer(status, headers, answer=answer, done=lambda: pool.take_back(conn, lease))
 
 

@@ -1,4 +1,4 @@
-"""Connections that are being opened, few at a time, so that a burst does not hold up all of it."""
+"""Connections to this machine, opened few at a time, so that a burst does not hold up all of it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ._lease import Lease
 __all__ = ["Openings"]
 
 _AT_ONCE = 4
-_STALL = 0.25
-_PATIENCE = 1.0
+_STALL = 1.0
+_PATIENCE = 3.0
 
 
 class Openings:
@@ -24,9 +24,9 @@ class Openings:
     their connections would be open at the end of the burst, and all answers come at once. In turn,
     most are open long before, and what is given back meanwhile serves who still waits.
 
-    Only what needs the processor goes by turns: an opening that waits for its peer is ended here.
-    It is a courtesy, and no promise: who sees nothing move for a quarter of a second goes on, and
-    so does who waited for a second.
+    That is so where an opening takes nothing but the processor: to a gateway on loopback, its TLS
+    included. It is a courtesy, and no promise: who sees nothing move for a second goes on, and so
+    does who waited for three.
 
     Args:
         clock: Time.
@@ -57,20 +57,24 @@ class Openings:
             left = min(end, max(self._moved, begun) + _STALL) - now()
             if left <= 0:
                 break
-            self._wait(lease, left)
-            if (conn := take_idle()) is not None:
+            if (conn := self._wait(lease, left, take_idle)) is not None:
                 # Perhaps it was woken for a turn, which is another's then.
                 self.wake()
                 return conn
         self._under_way[lease.number] = lease
         return None
 
-    def _wait(self, lease: Lease, seconds: float) -> None:
+    def _wait(self, lease: Lease, seconds: float, take_idle: Callable[[], Any]) -> Any:
         assert lease.attempt is not None
         waker = Waker()
         self._waiting.append(waker)
         try:
-            lease.attempt.call.wait_on(waker, seconds)
+            # What came before it stood in the queue woke nobody.
+            conn = take_idle()
+            if conn is None and self._full():
+                lease.attempt.call.wait_on(waker, seconds)
+                conn = take_idle()
+            return conn
         finally:
             # Who woke it took it out.
             with contextlib.suppress(ValueError):
@@ -86,7 +90,7 @@ class Openings:
         return len(self._under_way) >= _AT_ONCE
 
     def end(self, lease: Lease) -> None:
-        """Let the next begin: this opening is over, or waits for its peer."""
+        """Let the next begin: this opening is over."""
         if self._under_way.pop(lease.number, None) is not None:
             self.wake()
 

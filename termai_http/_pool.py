@@ -25,6 +25,7 @@ from ._lease import Lease, LeaseHolder
 from ._openings import Openings
 from ._slots import Slots
 from ._socket import has_come
+from ._target import is_loopback
 from ._values import Value
 
 __all__ = ["HTTPPool", "HTTPSPool", "PoolRules", "pool_classes"]
@@ -240,6 +241,12 @@ class _PoolMixin(HTTPConnectionPool):
         self._size = 0
         self._size = len(vars(self))
 
+    def _goes_by_turns(self) -> bool:
+        # Elsewhere the names and the peers are waited for, and turns would add to it.
+        made_by: Any = self.ConnectionCls
+        tells_when_open = isinstance(made_by, type) and issubclass(made_by, Connection)
+        return self.proxy is None and tells_when_open and is_loopback(self.host)
+
     def was_changed(self) -> bool:
         """Tell whether somebody put a method of his own on this one pool."""
         return len(vars(self)) != self._size
@@ -272,7 +279,7 @@ class _PoolMixin(HTTPConnectionPool):
         conn: Any = self.idle.lend(lease)
         try:
             conn = self._usable(conn, lease)
-            if conn is None and attempt is not None:
+            if conn is None and attempt is not None and self._goes_by_turns():
                 conn = self.openings.await_turn(
                     lease, lambda: self._usable(self.idle.hand_out(lease), lease)
                 )

@@ -119,13 +119,13 @@ class Slots:
             self._queue.append(waiter)
         self._search()
         self._wait(waiter)
-        with self.lock:
-            return self._hand_out(lease, idle) if idle else None
+        return None if idle is None else self.hand_out(lease, idle)
 
     def hand_out(self, lease: Lease, idle: deque[Any]) -> Any:
         """Hand out the last idle connection to who has a slot, None where there is none."""
         with self.lock:
-            return self._hand_out(lease, idle) if idle else None
+            # Past the deadline it may have been taken back.
+            return self._hand_out(lease, idle) if idle and lease.number in self.held else None
 
     def replace(self, lease: Lease, idle: deque[Any]) -> Any:
         """Count what was handed out as evicted, and hand out another, None where there is none."""

@@ -82,17 +82,10 @@ def poll_of(sock: Any) -> Callable[[float], Any]:
     return lambda seconds: poll.poll(min(seconds * 1000, _LONGEST_POLL))
 
 
-def open_socket(
-    conn: HTTPConnection, attempt: Attempt, on_wait: Callable[[], None]
-) -> socket.socket:
+def open_socket(conn: HTTPConnection, attempt: Attempt) -> socket.socket:
     """Connect to the first address that answers, all of them within one budget.
 
     No step of the socket waits; whoever needs that sets its time.
-
-    Args:
-        conn: Where to.
-        attempt: Whose time it takes.
-        on_wait: Called when nothing is left but to wait for the peer.
     """
     attempt.budget()
     host = conn._dns_host.strip("[]")
@@ -109,7 +102,7 @@ def open_socket(
         share = max(left / (len(found) - index), _LEAST_ADDRESS_SECONDS)
         try:
             sock = _new_socket(conn, (kin, kind, proto))
-            return _connected(sock, attempt, address, min(share, left), on_wait)
+            return _connected(sock, attempt, address, min(share, left))
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise
@@ -137,35 +130,23 @@ def _new_socket(conn: HTTPConnection, kind: tuple[int, int, int]) -> socket.sock
 
 
 def _connected(
-    sock: socket.socket,
-    attempt: Attempt,
-    address: Any,
-    seconds: float,
-    on_wait: Callable[[], None],
+    sock: socket.socket, attempt: Attempt, address: Any, seconds: float
 ) -> socket.socket:
     try:
         attempt.call.hold(sock)
-        _wait_connected(sock, attempt, address, seconds, on_wait)
+        _wait_connected(sock, attempt, address, seconds)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _wait_connected(
-    sock: socket.socket,
-    attempt: Attempt,
-    address: Any,
-    seconds: float,
-    on_wait: Callable[[], None],
-) -> None:
+def _wait_connected(sock: socket.socket, attempt: Attempt, address: Any, seconds: float) -> None:
     clock = attempt.call.clock
     end = clock.monotonic() + seconds
     if sock.gettimeout() != 0:
         sock.setblocking(False)
     code = sock.connect_ex(address)
-    if code in _UNDER_WAY:
-        on_wait()
     while code in _UNDER_WAY:
         left = min(attempt.budget(), end - clock.monotonic())
         if left <= 0:

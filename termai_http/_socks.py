@@ -115,7 +115,7 @@ class _ThroughSOCKS(Connection, SOCKSConnection):
             socket_options=self.socket_options,
         )
         try:
-            return open_socket(proxy, attempt, self.end_opening)
+            return open_socket(proxy, attempt)
         except socket.gaierror:
             raise OSError("its name could not be resolved") from None
 

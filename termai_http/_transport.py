@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import ssl
 import threading
 from collections.abc import Mapping
@@ -32,7 +31,7 @@ from ._slots import PoolFigures, Slots
 from ._stock import Stock
 from ._sweeper import sweeper
 from ._tls import make_context
-from .config import HttpClientConfig, RetryConfig, direct_allowed
+from .config import HttpClientConfig, RetryConfig
 from .dialects._errors import request_id
 
 __all__ = ["Transport"]
@@ -54,12 +53,13 @@ class Transport:
     Args:
         config: The client's configuration.
         clock: Time and chance.
+        direct: Whether attempts may go the direct way.
 
     Raises:
         ConfigurationError: A CA bundle or client certificate cannot be loaded.
     """
 
-    def __init__(self, config: HttpClientConfig, clock: Clock) -> None:
+    def __init__(self, config: HttpClientConfig, clock: Clock, direct: bool) -> None:
         self._config = config
         self._environment = Environment.read(config)
         self._context: ssl.SSLContext | None = None
@@ -81,7 +81,7 @@ class Transport:
         self.session = PooledSession(self._environment, config.user_agent)
         self.session.mount("https://", self._adapter)
         self.session.mount("http://", self._adapter)
-        self._may_be_direct = direct_allowed(os.environ)
+        self._may_be_direct = direct
         self._own_headers = self.session.headers.copy()
         self._stock = Stock(self.session, self._adapter)
         self._routes: dict[str, Route] = {}

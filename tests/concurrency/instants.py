@@ -17,15 +17,15 @@ from typing import Any
 
 import termai_http
 
-__all__ = ["TRACING_KEEPS", "Instant"]
+__all__ = ["NUMBERS", "TRACING_KEEPS", "Instant"]
 
 _PACKAGE = str(Path(termai_http.__file__).parent) + os.sep
 # From its first call to its last: encoding, decoding and figures have tests of their own.
 _MODULES = frozenset(
     (
         *("_answer", "_answer_head", "_attempts", "_body", "_call", "_connection", "_core"),
-        *("_direct", "_in_flight", "_lease", "_open_body", "_pool", "_route", "_slots", "_socket"),
-        *("_stream", "_transport", "metrics"),
+        *("_direct", "_in_flight", "_lease", "_open_body", "_openings", "_pool", "_route"),
+        *("_slots", "_socket", "_stream", "_transport", "metrics"),
     )
 )
 _OLD = sys.version_info < (3, 11)
@@ -34,6 +34,8 @@ _OLD = sys.version_info < (3, 11)
 _STEPS = sys.version_info[:2] != (3, 12)
 TRACING_KEEPS = _OLD
 """Whether tracing keeps the locals of a frame, until they are collected."""
+NUMBERS = range(1, 100_000, 3 if _OLD else 1)
+"""Of the instants that are tried: to collect after each takes its time."""
 
 
 class Instant:

@@ -149,7 +149,7 @@ class Saboteur:
                     _shutdown(subject, socket.SHUT_RDWR)
             self.fired = place
             raise self.error
-        if name.endswith(("recv_into", "read")):
+        if name.endswith(("recv", "recv_into", "read")) or name == "poll.poll":
             self.on_read()
 
     @contextlib.contextmanager

@@ -366,6 +366,10 @@ class Bench:
         root.setLevel(logging.DEBUG)
         self._stack.callback(root.setLevel, level)
         self._stack.callback(root.removeHandler, handler)
+        # At DEBUG it keeps attempts off the direct way, so that each has its line.
+        pools = logging.getLogger("urllib3.connectionpool")
+        self._stack.callback(pools.setLevel, pools.level)
+        pools.setLevel(logging.INFO)
         self._warned = self._stack.enter_context(warnings.catch_warnings(record=True))
         warnings.simplefilter("always")
         return self

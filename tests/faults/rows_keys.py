@@ -355,6 +355,7 @@ def debug_logs(bench: Bench) -> None:
     handler = logging.StreamHandler(shown)
     logging.getLogger().addHandler(handler)
     bench.cleanup(logging.getLogger().removeHandler, handler)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.DEBUG)
     answers = iter([b"503 Busy", b"200 OK", b"401 No"])
 
     def answer(peer: Peer, request: bytes) -> None:

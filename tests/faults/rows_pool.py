@@ -250,6 +250,7 @@ def slot_in_backoff(bench: Bench) -> None:
             refused.append(prompt)
             if prompt == "busy":
                 peer.send(_unavailable())
+                return
             peer.reset()
         peer.send(good_reply(prompt))
 

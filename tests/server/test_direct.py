@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import itertools
 import json
 import logging
+import os
 import socket
 import ssl
+import threading
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -529,6 +533,75 @@ def test_an_answer_that_is_cut_short_anywhere_ends_a_call_alike(name: str) -> No
         for client in clients:
             must_be_given_back(client)
             assert client.stats().idle_connections == 0
+
+
+def test_a_kept_connection_that_fails_after_a_byte_came_is_not_replayed(way: str) -> None:
+    """Before the first byte it was closed meanwhile, and the request goes out anew; after it not.
+
+    The request may have been processed, and nothing here may repeat that.
+    """
+    retry = RetryConfig(max_attempts=3, ambiguous_retries=0, base_delay=0.001)
+    data = answer()
+    for cut in (0, 1, 10, data.index(b"\r\n\r\n") + 3, data.index(b"\r\n\r\n") + 4, len(data) - 1):
+        plays = iter([data, data[:cut], data])
+
+        def play(peer: Peer, plays: Iterator[bytes] = plays) -> bool:
+            sent = next(plays)
+            peer.send(sent)
+            return sent == data
+
+        with Playing(play) as server, client_on(way) as client:
+            ask(client, server.url)
+            ended = end_of(lambda c=client, u=server.url: ask(c, u, retry=retry))
+            assert ended.kind == "reply" if cut == 0 else ended.kind != "reply"
+            assert ended.fields["attempts"] == (2 if cut == 0 else 1), cut
+            must_be_given_back(client)
+
+
+@pytest.mark.parametrize("error", [errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT])
+def test_a_server_that_reads_no_more_may_have_answered(
+    error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it said before it closed is the answer, if it is there; a dead path has none."""
+    refusal = answer(REFUSAL, status=b"413 X")
+    mine, real = threading.get_ident(), socket.socket.send
+
+    def send(sock: socket.socket, data: bytes, *flags: int) -> int:
+        if threading.get_ident() == mine and bytes(data[:5]) == b"POST ":
+            real(sock, data, *flags)
+            raise OSError(error, os.strerror(error))
+        return real(sock, data, *flags)
+
+    with (
+        Playing(lambda peer: peer.send(refusal)) as server,
+        client_on("direct") as client,
+    ):
+        monkeypatch.setattr(socket.socket, "send", send)
+        monkeypatch.setattr(socket.socket, "sendall", send)
+        ended = end_of(lambda: ask(client, server.url))
+        dead = error == errno.ETIMEDOUT
+        assert ended.kind == ("APIConnectionError" if dead else "RequestTooLargeError")
+        must_be_given_back(client)
+
+
+@pytest.mark.parametrize("size", [2 * MIB, 60 * MIB])
+def test_no_room_is_made_for_what_is_only_announced(way: str, size: int) -> None:
+    """A server that promises much and sends little costs little."""
+    line = b"Content-Length: %d\r\n" % size
+
+    def play(peer: Peer) -> bool:
+        peer.send(answer(b"x" * 99, line, length=False))
+        return False
+
+    with Playing(play) as server, client_on(way) as client:
+        # What the first call imports is no memory of a body.
+        end_of(lambda: ask(client, server.url))
+        tracemalloc.start()
+        try:
+            assert end_of(lambda: ask(client, server.url)).kind == "TruncatedResponse"
+            assert tracemalloc.get_traced_memory()[1] < 1.5 * MIB
+        finally:
+            tracemalloc.stop()
 
 
 def in_parts(data: bytes) -> Iterator[tuple[bytes, bytes]]:

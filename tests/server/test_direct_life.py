@@ -290,6 +290,37 @@ def test_a_pool_may_be_dropped_under_a_call(bench: Bench) -> None:
     assert ask(client, first, "again").text == "again"
 
 
+def test_the_session_is_closed_under_a_call(bench: Bench) -> None:
+    """Its pools go; the call goes on, its connection is closed behind it, and others are opened."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def play(peer: Peer, request: bytes) -> None:
+        if prompt_of(request) == "slow":
+            begun.set()
+            go_on.wait(20)
+        echo(peer, request)
+
+    server = bench.answering(play)
+    bench.cleanup(go_on.set)
+    client = bench.client()
+    ask(client, server.url, "first")
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(ask, client, server.url, "slow")
+        begun.wait(20)
+        pools = client.session.get_adapter("http://").pools()
+        client.session.close()
+        go_on.set()
+        assert slow.result(20).text == "slow"
+    # Nobody would come to close it there.
+    assert [len(pool.idle) for pool in pools] == [0]
+    must_be_given_back(client)
+    assert client.stats().idle_connections == 0
+    for number in range(3):
+        assert ask(client, server.url, str(number)).text == str(number)
+    assert server.connections == client.stats().opened == 2
+    assert client.stats().idle_connections == 1
+
+
 @pytest.mark.parametrize("within_tls", [False, True], ids=["plain", "tls"])
 def test_the_session_used_raw_goes_on_where_calls_went(bench: Bench, within_tls: bool) -> None:
     """On their connections, with much to send and to read; and calls go on after it."""

@@ -99,24 +99,24 @@ def test_what_becomes_idle_serves_who_waits() -> None:
 
 
 def test_nobody_waits_where_nothing_moves() -> None:
-    """After a quarter of a second in which nothing ended, one goes on without a turn."""
+    """After a second in which nothing ended, one goes on without a turn."""
     time = Time()
     bench = Bench(time)
     bench.fill()
     assert bench.begin(bench.lease()) is None
-    assert time.waits == [pytest.approx(0.25)]
+    assert time.waits == [pytest.approx(1.0)]
 
 
-def test_nobody_waits_for_more_than_a_second() -> None:
-    """However much moves, one goes on after a second."""
+def test_nobody_waits_for_more_than_three_seconds() -> None:
+    """However much moves, one goes on after three seconds."""
     time = Time()
     bench = Bench(time)
     bench.fill()
     # What wakes us goes to others each time.
     time.during = bench.openings.wake
     assert bench.begin(bench.lease()) is None
-    assert sum(time.waits) > 1.0
-    assert time.now == pytest.approx(101.0, abs=0.02)
+    assert len(time.waits) > 100
+    assert time.now == pytest.approx(103.0, abs=0.02)
 
 
 def test_a_wait_ends_with_the_call() -> None:
