@@ -29,7 +29,7 @@ wall, cpu = perf_counter(), process_time()
 wall, cpu = perf_counter() - wall, process_time() - cpu
 try:
     with open("/proc/self/statm") as file:
-        memory = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        memory = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 except OSError:
     memory = 0.0
 print([wall, cpu, memory, len(sys.modules)])

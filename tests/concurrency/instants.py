@@ -34,8 +34,11 @@ _OLD = sys.version_info < (3, 11)
 _STEPS = sys.version_info[:2] != (3, 12)
 TRACING_KEEPS = _OLD
 """Whether tracing keeps the locals of a frame, until they are collected."""
-NUMBERS = range(1, 100_000, 3 if _OLD else 1)
-"""Of the instants that are tried: to collect after each takes its time."""
+NUMBERS = range(1, 100_000, int(os.environ.get("TERMAI_TEST_INSTANTS", "7")))
+"""Of the instants that are tried: every seventh, since to collect after each takes its time.
+
+``TERMAI_TEST_INSTANTS=1`` tries every one.
+"""
 
 
 class Instant:
