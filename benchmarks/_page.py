@@ -72,8 +72,8 @@ def _legend() -> str:
         "Medians of interleaved rounds, each client in a process of its own; behind ± stands half "
         "the range of the middle 80 % of the rounds. CPU is the client's, user and system. Ratios "
         "are those of medians. The JSON decoder is that of the standard library, except where a "
-        "row names orjson. Clients are set up as their users do, the peers without retries. An MB is "
-        "2**20 bytes."
+        "row names orjson. Clients are set up as their users do, the peers without retries. An MB "
+        "is 2**20 bytes."
     )
 
 
