@@ -159,7 +159,6 @@ def send_direct(
     if conn.sock is None:
         if pool.proxy is not None:
             # Its tunnel, and what goes wrong with it, is urllib3's.
-            conn.end_opening()
             pool.take_back(conn, lease)
             return None
         conn.connect()

@@ -78,15 +78,11 @@ class _IdleConnections:
 
     def lend(self, lease: Lease) -> Any:
         """Take a slot and, in the same step, the newest idle one that the lease may have."""
-        attempt = lease.attempt
-        fresh = attempt is not None and (attempt.fresh or not attempt.pooled)
-        return self._slots.acquire(lease, None if fresh else self._waiting)
+        return self._slots.acquire(lease, self._waiting if _may_reuse(lease) else None)
 
     def hand_out(self, lease: Lease) -> Any:
         """Return the newest idle one that a lease with a slot may have, if there is any."""
-        attempt = lease.attempt
-        fresh = attempt is not None and (attempt.fresh or not attempt.pooled)
-        return None if fresh else self._slots.hand_out(lease, self._waiting)
+        return self._slots.hand_out(lease, self._waiting) if _may_reuse(lease) else None
 
     def replace(self, conn: Any, lease: Lease) -> Any:
         """Close one that was lent and is of no use, and return the next one, if there is any."""
@@ -110,9 +106,13 @@ class _IdleConnections:
         except IndexError:
             return
         # Asked twice a call, and mostly there are none.
-        surplus = len(self._waiting) > self._rules.max_idle and idle_for >= _SURPLUS_GRACE
-        if surplus or idle_for > self._rules.idle_timeout:
+        if self._is_past(idle_for):
             self._close(self._remove_expired())
+
+    def _is_past(self, idle_for: float) -> bool:
+        """Tell of the one that idles for the longest, since it is the first to be of no use."""
+        surplus = len(self._waiting) > self._rules.max_idle and idle_for >= _SURPLUS_GRACE
+        return surplus or idle_for > self._rules.idle_timeout
 
     def sweep_dropped(self) -> None:
         """Close those that are too old or too many, and those that the server closed."""
@@ -157,11 +157,7 @@ class _IdleConnections:
         return expired
 
     def _expired(self, now: float) -> Iterator[HTTPConnection]:
-        while self._waiting:
-            idle_for = now - self._waiting[0][1]
-            surplus = len(self._waiting) > self._rules.max_idle and idle_for >= _SURPLUS_GRACE
-            if idle_for <= self._rules.idle_timeout and not surplus:
-                return
+        while self._waiting and self._is_past(now - self._waiting[0][1]):
             yield self._waiting.popleft()[0]
 
     def _remove(self, items: list[tuple[HTTPConnection, float]]) -> list[HTTPConnection]:
@@ -183,6 +179,12 @@ class _IdleConnections:
             # An interrupt must not leave the others to the collector.
             for conn in closing:
                 conn.close()
+
+
+def _may_reuse(lease: Lease) -> bool:
+    """Tell whether a lease may have a connection that was used before; a raw use always may."""
+    attempt = lease.attempt
+    return attempt is None or (attempt.pooled and not attempt.fresh)
 
 
 def _has_gone(conn: Any) -> bool:
@@ -238,14 +240,15 @@ class _PoolMixin(HTTPConnectionPool):
         self.idle = _IdleConnections(slots, rules, clock, self.openings.wake)
         # A manager with too many pools drops the oldest without a word.
         weakref.finalize(self, self.idle.abandon)
+        # Elsewhere the names and the peers are waited for, and turns would add to it.
+        self._near = self.proxy is None and is_loopback(self.host)
         self._size = 0
         self._size = len(vars(self))
 
     def _goes_by_turns(self) -> bool:
-        # Elsewhere the names and the peers are waited for, and turns would add to it.
+        # One of a tool's does not tell when it is open.
         made_by: Any = self.ConnectionCls
-        tells_when_open = isinstance(made_by, type) and issubclass(made_by, Connection)
-        return self.proxy is None and tells_when_open and is_loopback(self.host)
+        return self._near and isinstance(made_by, type) and issubclass(made_by, Connection)
 
     def was_changed(self) -> bool:
         """Tell whether somebody put a method of his own on this one pool."""

@@ -255,8 +255,6 @@ class Transport:
     def close(self) -> None:
         """Refuse what comes later and close the idle connections."""
         self._adapter.closed = True
-        # Keys stand in them.
-        self._routes = {}
         self.session.close()
         if sweeper.running:
             # It may have nothing left to do, and then ends now and not after its nap.

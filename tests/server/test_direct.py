@@ -20,7 +20,6 @@ from typing import Any
 import attrs
 import pytest
 import requests
-import trustme
 
 import termai_http
 from termai_http import (
@@ -58,27 +57,6 @@ UNICODE = 'Gr\xfc\xdfe \u20ac \U0001f389 \u2028 \0 \x7f "\\ '
 def way(request: pytest.FixtureRequest) -> str:
     """Each way in turn."""
     return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """A CA of the tests' own."""
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def bundle(authority: trustme.CA) -> Iterator[str]:
-    """The path of its certificate."""
-    with authority.cert_pem.tempfile() as path:
-        yield path
-
-
-@pytest.fixture(scope="module")
-def context(authority: trustme.CA) -> ssl.SSLContext:
-    """What a server makes TLS with."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(made)
-    return made
 
 
 OPENAI = {"messages": [{"role": "user", "content": PROMPT}], "model": "gpt-5.5"}

@@ -224,6 +224,18 @@ def test_a_reused_connection_that_its_server_closed_is_replaced(bench: Bench, wa
     must_be_given_back(client)
 
 
+def held(begun: threading.Event, go_on: threading.Event) -> Callable[[Peer, bytes], None]:
+    """Return what echoes, the prompt "slow" only once it may go on."""
+
+    def play(peer: Peer, request: bytes) -> None:
+        if prompt_of(request) == "slow":
+            begun.set()
+            go_on.wait(20)
+        echo(peer, request)
+
+    return play
+
+
 def hosts(bench: Bench, number: int, server: RawServer) -> list[str]:
     """Return URLs of many hosts that are all one server."""
     names = [f"h{at}.localhost" for at in range(number)]
@@ -268,13 +280,7 @@ def test_a_pool_may_be_dropped_under_a_call(bench: Bench) -> None:
     """The call goes on; its connection is closed behind it."""
     begun, go_on = threading.Event(), threading.Event()
 
-    def play(peer: Peer, request: bytes) -> None:
-        if prompt_of(request) == "slow":
-            begun.set()
-            go_on.wait(20)
-        echo(peer, request)
-
-    server = bench.answering(play)
+    server = bench.answering(held(begun, go_on))
     bench.cleanup(go_on.set)
     first, *others = hosts(bench, 70, server)
     client = bench.client()
@@ -294,13 +300,7 @@ def test_the_session_is_closed_under_a_call(bench: Bench) -> None:
     """Its pools go; the call goes on, its connection is closed behind it, and others are opened."""
     begun, go_on = threading.Event(), threading.Event()
 
-    def play(peer: Peer, request: bytes) -> None:
-        if prompt_of(request) == "slow":
-            begun.set()
-            go_on.wait(20)
-        echo(peer, request)
-
-    server = bench.answering(play)
+    server = bench.answering(held(begun, go_on))
     bench.cleanup(go_on.set)
     client = bench.client()
     ask(client, server.url, "first")
@@ -406,13 +406,7 @@ def test_a_fork_within_a_call_leaves_the_parent_s_alone(bench: Bench) -> None:
     """The child has no part in it, and the parent's reply comes."""
     begun, go_on = threading.Event(), threading.Event()
 
-    def play(peer: Peer, request: bytes) -> None:
-        if prompt_of(request) == "slow":
-            begun.set()
-            go_on.wait(20)
-        echo(peer, request)
-
-    server = bench.answering(play)
+    server = bench.answering(held(begun, go_on))
     bench.cleanup(go_on.set)
     client = bench.client()
     ask(client, server.url, "first")

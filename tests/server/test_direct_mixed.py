@@ -7,12 +7,11 @@ import functools
 import json
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 import pytest
-import trustme
 from urllib3 import connectionpool
 
 from termai_http import Client, HttpClientConfig, _openings, _transport, errors
@@ -38,27 +37,6 @@ LARGE = "x" * 3_000_000
 PIECES = ("one ", "two ", "three")
 AT_ONCE = 4
 LIMITS = AttemptLimits(connect_timeout=10.0, read_timeout=None)
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """A CA of the tests' own."""
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def bundle(authority: trustme.CA) -> Iterator[str]:
-    """The path of its certificate."""
-    with authority.cert_pem.tempfile() as path:
-        yield path
-
-
-@pytest.fixture(scope="module")
-def context(authority: trustme.CA) -> ssl.SSLContext:
-    """What a server makes TLS with."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(made)
-    return made
 
 
 def events() -> bytes:
