@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._ambient import time_limit
     from ._client import Client
     from ._content import Document, Image
     from ._conversation import Conversation
@@ -163,6 +164,7 @@ __all__ = [
     "show_http_stats",
     "stats",
     "stream",
+    "time_limit",
 ]
 
 _HOMES = {
@@ -244,6 +246,7 @@ _HOMES = {
     "show_http_stats": ("_shared", "show_http_stats"),
     "stats": ("_shared", "stats"),
     "stream": ("_shared", "stream"),
+    "time_limit": ("_ambient", "time_limit"),
 }
 # Modules whose functions are public by the module's name, as ``termai_http.openai.respond``.
 _MODULES = ("claude", "openai", "testing")

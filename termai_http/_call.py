@@ -85,6 +85,7 @@ class Call:
         number: Its number in this process.
         started: Monotonic instant of its entry.
         end: Monotonic instant that nothing of it outlives.
+        limited: Whether a limit around the call, and not its own timeout, set ``end``.
         attempts: HTTP exchanges begun.
         causes: Why each retry was made.
         ambiguous: Repetitions of what may have been processed.
@@ -103,8 +104,8 @@ class Call:
             "attempts",
             "causes",
         ),
-        *("clock", "end", "maybe_billed", "model", "number", "provider", "retries_denied"),
-        "started",
+        *("clock", "end", "limited", "maybe_billed", "model", "number", "provider"),
+        *("retries_denied", "started"),
     )
 
     def __init__(
@@ -122,6 +123,7 @@ class Call:
         self.model = model
         self.started = clock.monotonic() if started is None else started
         self.end = self.started + min(timeout, _LONGEST_WAIT)
+        self.limited = False
         self.attempts = 0
         self.causes: tuple[str, ...] = ()
         self.ambiguous = 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from . import errors, events
+from ._ambient import deadline
 from ._attempts import Outcome, make_attempts
 from ._call import AttemptLimits, Call, Clock
 from ._fork import notice_fork, take_part
@@ -20,7 +21,7 @@ from ._in_flight import CallsInFlight, CancelToken
 from ._retry import config_for
 from ._values import Value
 from .config import HttpClientConfig, RetryConfig, direct_allowed, pooling_override
-from .metrics import CallRecord, HttpMetrics
+from .metrics import CallRecord, HttpMetrics, RecordedFailure
 
 if TYPE_CHECKING:
     from ._transport import Transport
@@ -30,6 +31,7 @@ __all__ = ["Core", "Job"]
 T = TypeVar("T")
 _LAST_GRACE = 0.25
 _STREAM_SILENCE = 60.0
+_LONGEST_NAME = 200
 
 
 @attrs.define(kw_only=True, eq=False, repr=False)
@@ -213,7 +215,11 @@ class Core:
         # Before it is in flight: those that are when a fork is noticed are the parent's.
         self._notice_fork()
         seconds = timeout if job.timeout is None else job.timeout
-        return Call(seconds, self.clock, job.provider, job.model, job.started, self._process)
+        call = Call(seconds, self.clock, job.provider, job.model, job.started, self._process)
+        limit = deadline.get()
+        if limit is not None and limit < call.end:
+            call.end, call.limited = limit, True
+        return call
 
     def _enter(
         self,
@@ -361,14 +367,32 @@ def _record(
     # A reply that does not fit its output was billed as one that does.
     usage = getattr(outcome.value if outcome and not error else error, "usage", None)
     failure = type(error).__name__ if error is not None else None
+    if outcome is None:
+        failure = "Interrupted"
     return CallRecord(
         duration=call.elapsed(),
         success=outcome is not None and error is None,
         retries=max(call.attempts - 1, 0),
         retries_denied=call.retries_denied,
         causes=call.causes[: max(call.attempts - 1, 0)],
-        failure=failure if outcome is not None else "Interrupted",
+        failure=failure,
         input_tokens=usage.input_tokens if usage is not None else 0,
         output_tokens=usage.output_tokens if usage is not None else 0,
         time_to_first_token=time_to_first_token,
+        details=None if failure is None else _details(call, failure, error),
+    )
+
+
+def _details(call: Call, failure: str, error: errors.TermaiHttpError | None) -> RecordedFailure:
+    """Keep of a failed call what a person looks for; what came from outside is cut."""
+    request_id = None if error is None else error.request_id
+    return RecordedFailure(
+        when=call.clock.wall(),
+        error=failure,
+        status_code=None if error is None else error.status_code,
+        request_id=request_id and request_id[:_LONGEST_NAME],
+        provider=call.provider,
+        model=call.model and call.model[:_LONGEST_NAME],
+        attempts=call.attempts,
+        elapsed=call.elapsed(),
     )

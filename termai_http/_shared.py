@@ -17,7 +17,7 @@ from ._log import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TextIO
 
     # The module that makes the calls; there once it was needed.
@@ -38,8 +38,10 @@ __all__ = [
     "client",
     "client_with_config",
     "close",
+    "existing",
     "initialize",
     "show_http_stats",
+    "start_from",
     "stats",
     "stream",
 ]
@@ -48,6 +50,7 @@ _MANY_ALIKE = 10
 
 _lock = threading.Lock()
 _current: Client | None = None
+_source: Callable[[], HttpClientConfig] | None = None
 _separate: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
@@ -90,8 +93,26 @@ def client() -> Client:
     # In the order of a fork: a client with a CA bundle loads requests when it is made.
     with importing(), _lock:
         if _current is None:
-            _current = _engine.Client()
+            _current = _engine.Client(None if _source is None else _source())
         return _current
+
+
+def existing() -> Client | None:
+    """Return the process-wide client; None where nothing has used it yet."""
+    return _current
+
+
+def start_from(source: Callable[[], HttpClientConfig] | None) -> None:
+    """Let the process-wide client, where one is made from now on, have another configuration.
+
+    For a host with settings of its own; nothing is made or read before the first use.
+
+    Args:
+        source: Returns it; asked under this module's lock, so it must not use the client. None
+            goes back to ``HttpClientConfig.from_env()``.
+    """
+    global _source
+    _source = source
 
 
 @described

@@ -247,7 +247,7 @@ class PoolTimeout(APITimeoutError):
 class DeadlineExceeded(APITimeoutError):
     """The call's deadline passed; ``phase`` says during what."""
 
-    hint = "Raise timeout= if this call may take longer."
+    hint = "Raise timeout=, or the time limit around the call, if it may take longer."
 
 
 class APIStatusError(TermaiHttpError):

@@ -13,7 +13,42 @@ import attrs
 
 from ._values import Value
 
-__all__ = ["CallRecord", "ClientStats", "Distribution", "HttpMetrics", "HttpStats", "format_stats"]
+__all__ = [
+    "CallRecord",
+    "ClientStats",
+    "Distribution",
+    "HttpMetrics",
+    "HttpStats",
+    "RecordedFailure",
+    "format_stats",
+]
+
+_FAILURES_KEPT = 50
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class RecordedFailure(Value):
+    """What the metrics keep of a call that failed: never its prompt, its key or any body.
+
+    Attributes:
+        when: Moment of its end, in seconds since the epoch.
+        error: Name of the error's class.
+        status_code: The vendor's last status; None where there was none.
+        request_id: The vendor's id, to quote to its support.
+        provider: The vendor, None for a request of ``RequestHandler``.
+        model: The model asked for, None where unknown.
+        attempts: HTTP exchanges begun.
+        elapsed: Seconds from the call's entry to its end.
+    """
+
+    when: float
+    error: str
+    status_code: int | None = None
+    request_id: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    attempts: int = 0
+    elapsed: float = 0.0
 
 
 # Not frozen: one is made at the end of every call, and to freeze it costs as much again.
@@ -30,6 +65,7 @@ class CallRecord:
     input_tokens: int = 0
     output_tokens: int = 0
     time_to_first_token: float | None = None
+    details: RecordedFailure | None = None
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -58,6 +94,9 @@ class HttpStats(Value):
             that ``record_request`` counted.
         retries_by_cause: Retries by cause: a status, ``"not_sent"``, ``"stale_connection"``,
             ``"ambiguous"``, ``"read_timeout"``, ``"unknown"``.
+        durations_ms: How many calls took how long, by milliseconds to 2 %, the shortest first.
+        times_to_first_token_ms: The same of streams' first tokens.
+        recent_failures: The last 50 calls that failed, the newest first.
     """
 
     total_requests: int = 0
@@ -79,6 +118,9 @@ class HttpStats(Value):
     output_tokens: int = 0
     failures_by_class: Mapping[str, int] = attrs.field(factory=dict)
     retries_by_cause: Mapping[str, int] = attrs.field(factory=dict)
+    durations_ms: Mapping[float, int] = attrs.field(factory=dict, repr=False)
+    times_to_first_token_ms: Mapping[float, int] = attrs.field(factory=dict, repr=False)
+    recent_failures: tuple[RecordedFailure, ...] = attrs.field(default=(), repr=False)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -135,8 +177,18 @@ class Distribution:
         for bucket in sorted(self._buckets):
             rank -= self._buckets[bucket]
             if rank <= 0:
-                return self._LEAST * math.exp((bucket + 0.5) * self._WIDTH)
+                return self._middle_of(bucket)
         return None
+
+    def counts_ms(self) -> dict[float, int]:
+        """Return how many lie in each bucket, by the milliseconds of its middle, in order."""
+        return {
+            self._middle_of(bucket) * 1000: self._buckets[bucket]
+            for bucket in sorted(self._buckets)
+        }
+
+    def _middle_of(self, bucket: int) -> float:
+        return self._LEAST * math.exp((bucket + 0.5) * self._WIDTH)
 
 
 _UNKNOWN = "unknown"
@@ -172,6 +224,7 @@ class HttpMetrics:
         self._causes: Counter[str] = Counter()
         self._durations = Distribution()
         self._first_tokens = Distribution()
+        self._recent: deque[RecordedFailure] = deque(maxlen=_FAILURES_KEPT)
 
     def record_request(self, duration: float | timedelta, success: bool, retries: int = 0) -> None:
         """Count one call that was made elsewhere.
@@ -223,6 +276,8 @@ class HttpMetrics:
             self._successful += 1
         elif record.failure:
             self._failures[record.failure] += 1
+        if record.details is not None:
+            self._recent.appendleft(record.details)
         self._input_tokens += record.input_tokens
         self._output_tokens += record.output_tokens
         if record.causes:
@@ -263,6 +318,9 @@ class HttpMetrics:
                 output_tokens=self._output_tokens,
                 failures_by_class=dict(self._failures),
                 retries_by_cause=dict(self._causes),
+                durations_ms=durations.counts_ms(),
+                times_to_first_token_ms=first.counts_ms(),
+                recent_failures=tuple(self._recent),
             )
 
 

@@ -808,7 +808,7 @@ def test_a_stream_ends_alike_on_both_ways(name: str) -> None:
     assert ends[0] == ends[1]
 
 
-TIMES = ("elapsed", "wait", "call_id")
+TIMES = ("elapsed", "wait", "when", "call_id")
 
 
 def heard_on(way: str) -> tuple[list[Any], Any]:
@@ -845,6 +845,10 @@ def heard_on(way: str) -> tuple[list[Any], Any]:
         for event in heard
     ]
     figures = {name: value for name, value in values_of(calls).items() if not name.endswith("_ms")}
+    figures["recent_failures"] = [
+        {name: value for name, value in values_of(failure).items() if name not in TIMES}
+        for failure in calls.recent_failures
+    ]
     return told, (figures, left)
 
 

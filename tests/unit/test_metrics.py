@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from termai_http import ClientStats, HttpMetrics, HttpStats
-from termai_http.metrics import CallRecord, Distribution, format_stats
+from termai_http.metrics import CallRecord, Distribution, RecordedFailure, format_stats
 
 
 def test_nothing_is_zero() -> None:
@@ -116,3 +116,28 @@ def test_the_table_is_aligned() -> None:
     assert lines[-2].startswith("  retry: 429")
     assert lines[-1].startswith("  failed: ReadTimeout")
     assert len({len(line) for line in lines[-3:]}) == 1
+
+
+def test_times_are_counted_to_two_percent() -> None:
+    """How many took how long adds up to the calls, the shortest first; tokens have their own."""
+    metrics = HttpMetrics()
+    for seconds in (0.5, 0.001, 0.001):
+        metrics.record(CallRecord(duration=seconds, success=True, time_to_first_token=2 * seconds))
+    stats = metrics.get_stats()
+    assert list(stats.durations_ms) == pytest.approx([1, 500], rel=0.02)
+    assert list(stats.durations_ms.values()) == [2, 1]
+    assert list(stats.times_to_first_token_ms) == pytest.approx([2, 1000], rel=0.02)
+
+
+def test_the_last_failures_are_kept_and_no_more() -> None:
+    """Fifty, the newest first, whatever number there was; a reset forgets them."""
+    metrics = HttpMetrics()
+    for number in range(120):
+        details = RecordedFailure(when=float(number), error="ReadTimeout")
+        metrics.record(
+            CallRecord(duration=1, success=False, failure="ReadTimeout", details=details)
+        )
+    kept = metrics.get_stats().recent_failures
+    assert [one.when for one in kept] == [float(number) for number in range(119, 69, -1)]
+    metrics.reset()
+    assert metrics.get_stats().recent_failures == ()

@@ -1,0 +1,1 @@
+"""An example site: chat and streaming views over one pool of connections a worker."""

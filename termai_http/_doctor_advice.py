@@ -1,0 +1,132 @@
+"""What to do about each failure, one line each."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import ssl
+
+from . import errors
+from ._doctor_certificate import Certificate
+
+__all__ = ["call_advice", "dns_advice", "tcp_advice", "tls_advice", "tls_reason", "tunnel_advice"]
+
+# OpenSSL's X509_V_ERR_*.
+_NOT_YET, _EXPIRED, _NAME = 9, 10, (62, 64)
+_UNKNOWN_ISSUER = (18, 19, 20, 21)
+_STATUS_PAGES = {"openai": "status.openai.com", "claude": "status.claude.com"}
+_VARIABLES = {
+    "openai": ("OPENAI_BASE_URL", "OPENAI_API_KEY"),
+    "claude": ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"),
+}
+
+
+def dns_advice(error: OSError, *, proxied: bool) -> str:
+    """Advise on a name that was not resolved."""
+    if proxied:
+        return "Check the proxy's host in HTTPS_PROXY, and this machine's DNS."
+    if isinstance(error, socket.gaierror):
+        return (
+            "Check the host in the base URL and this machine's DNS; where only a proxy leads out, "
+            "set HTTPS_PROXY."
+        )
+    return "This machine's name server does not answer: check the network, VPN and DNS settings."
+
+
+def tcp_advice(error: OSError, where: str, *, proxied: bool) -> str:
+    """Advise on a connection that was not opened."""
+    variable = "HTTPS_PROXY" if proxied else "the base URL"
+    if isinstance(error, ConnectionRefusedError):
+        return f"Nothing listens on {where}: check the port in {variable}, and that it runs."
+    if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+        return "This machine has no route there: check the network and the VPN."
+    if proxied:
+        return f"The proxy does not answer: check HTTPS_PROXY, and that {where} may be reached."
+    return "A firewall seems to swallow it: allow it there, or set HTTPS_PROXY to a way out."
+
+
+def tunnel_advice(status: int | None, where: str) -> str:
+    """Advise on a proxy that opened no tunnel; None as status where it did not answer."""
+    if status == 407:
+        return (
+            "The proxy wants a login: HTTPS_PROXY=http://user:password@host:port, special "
+            "characters as %XX."
+        )
+    if status in (401, 403, 405):
+        return f"The proxy forbids it: have its owner allow {where}, or add the host to NO_PROXY."
+    if status is not None and status >= 500:
+        return f"The proxy cannot reach {where} itself: tell its owner, or use another."
+    return "What HTTPS_PROXY names seems to be no HTTP proxy: check its scheme, host and port."
+
+
+def tls_reason(error: Exception) -> str:
+    """Say why a handshake failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message or "the certificate was refused"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, str):
+        return reason.replace("_", " ").lower()
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+
+
+def tls_advice(error: Exception, host: str, seen: Certificate | None) -> str:
+    """Advise on a handshake that failed.
+
+    Args:
+        error: Why.
+        host: Whom it was with.
+        seen: The certificate that was refused; None where it is not known.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _certificate_advice(error.verify_code, host, seen)
+    if isinstance(error, TimeoutError):
+        return f"{host} takes connections and says nothing: check the port, or try again later."
+    if re.search("wrong version number|http request|record layer", tls_reason(error)):
+        return "The port speaks no TLS: check it, or use http:// if it is on this machine."
+    if "alert" in tls_reason(error):
+        return f"{host} refused us: it may want a client certificate (TERMAI_HTTP_CLIENT_CERT)."
+    return f"{host}, or something on the way there, broke it off: check firewall, proxy and port."
+
+
+def _certificate_advice(code: int, host: str, seen: Certificate | None) -> str:
+    if code in (_EXPIRED, _NOT_YET):
+        return (
+            "Check this machine's clock (date); if it is right, whoever runs the server has to "
+            "renew the certificate."
+        )
+    if code in _NAME:
+        return f"The certificate is another host's: check that {host} is what was meant."
+    if code in _UNKNOWN_ISSUER:
+        who = f" of {seen.issuer}" if seen is not None else ""
+        return (
+            f"If you trust the CA{who}: REQUESTS_CA_BUNDLE=its.pem, or with "
+            'pip install "termai-http[truststore]" TERMAI_HTTP_CA_BUNDLE=system.'
+        )
+    return "Have whoever runs the server look at its certificate; it breaks a rule that is checked."
+
+
+def call_advice(error: errors.TermaiHttpError, provider: str, url: str) -> str:
+    """Advise on a call that failed.
+
+    Args:
+        error: What came of it.
+        provider: ``"openai"`` or ``"claude"``.
+        url: What was asked for.
+    """
+    base_url, key = _VARIABLES[provider]
+    if isinstance(error, errors.AuthenticationError):
+        return f"{key} is wrong, revoked, or belongs to another server: make a new key."
+    if isinstance(error, errors.PermissionDeniedError):
+        return "The key may not do this, or not from here: check its permissions and your country."
+    if isinstance(error, (errors.NotFoundError, errors.UnexpectedRedirect)):
+        return f"Check the path of {base_url}: {url} is not there. Is /v1 missing, or twice in it?"
+    if isinstance(error, errors.InternalServerError):
+        return f"The server fails: try again later, and see {_STATUS_PAGES[provider]} if its own."
+    if isinstance(error, errors.InvalidResponseError):
+        return f"What answers is no such API: check {base_url}, and for a login page on the way."
+    if isinstance(error, errors.APITimeoutError):
+        return f"The server is silent: try --timeout, and check what {base_url} names."
+    return error.hint or "Try again; if it stays, quote the line above to whoever runs the server."

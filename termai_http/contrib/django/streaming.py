@@ -1,0 +1,243 @@
+"""Server-sent events: a model's reply in the browser while it is written."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from django.http import StreamingHttpResponse
+
+from ..._log import log
+from ..._stream import Stream
+from ...errors import (
+    CallCancelled,
+    ClientClosed,
+    ConfigurationError,
+    StreamInterrupted,
+    TermaiHttpError,
+)
+from ...models import ChatResponse, StreamEvent
+from .conf import options
+
+__all__ = ["sse_response"]
+
+_MOST_AHEAD = 64
+_SILENCE = object()
+_END = object()
+# A browser's EventSource that lost its connection asks again, which is a second call to pay.
+_FIRST = b"retry: 86400000\n"
+_HEADERS = {
+    "Cache-Control": "no-cache, no-transform",
+    # nginx, and those who learned it from nginx, would wait for the end.
+    "X-Accel-Buffering": "no",
+    # Django's GZipMiddleware, too, unless the body looks encoded.
+    "Content-Encoding": "identity",
+}
+
+
+def sse_response(
+    stream: Stream,
+    *,
+    encode: Callable[[StreamEvent], Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> StreamingHttpResponse:
+    """Answer with a stream of a model's reply, as server-sent events.
+
+    Each piece of text is one event, ``data: {"text": "..."}``. After the last comes an event
+    ``done`` with ``text``, ``finish_reason``, ``model``, ``request_id`` and ``usage``; where the
+    reply breaks, an event ``error`` with ``type``, ``message``, ``request_id`` and
+    ``retry_after``, which shows nothing of the vendor's answer. The stream is cancelled, and its
+    connection closed, when the server closes the response: at the next event or heartbeat after
+    the browser hung up.
+
+    Args:
+        stream: What ``termai_http.stream()`` returned. From here on the response owns it.
+        encode: Makes the JSON value of an event, None to leave it out; gets every ``StreamEvent``,
+            those without text too. None means the texts alone.
+        headers: Headers to add, or to have instead of those that keep proxies from buffering.
+
+    While the model is silent, a comment goes out every ``TERMAI_HTTP["HEARTBEAT"]`` seconds: it
+    keeps proxies from hanging up, and finds out whether the browser did. A thread of the response's
+    own reads the stream for that; with None there is neither.
+
+    Returns:
+        A response for a WSGI server; an ASGI server would read all of it before it sends any.
+
+    Raises:
+        ConfigurationError: ``stream`` is none, or the settings are wrong.
+    """
+    if not isinstance(stream, Stream):
+        raise ConfigurationError(
+            f"sse_response needs what stream() returned, not {type(stream).__name__}."
+        )
+    return StreamingHttpResponse(
+        _Events(stream, encode, options().heartbeat),
+        content_type="text/event-stream",
+        headers={**_HEADERS, **(headers or {})},
+    )
+
+
+class _Reader:
+    """Reads in a thread of its own, so that its user can wait for a while only.
+
+    Args:
+        items: What to read.
+    """
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
+        self._changed = threading.Condition()
+        self._ready: deque[Any] = deque()
+        self._stopped = False
+        self._error: BaseException | None = None
+        run = contextvars.copy_context().run
+        thread = threading.Thread(
+            target=run, args=(self._read,), name="termai-http-events", daemon=True
+        )
+        thread.start()
+
+    def _read(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(item):
+                    return
+        except BaseException as error:
+            # Raised again where the response is made.
+            self._error = error.with_traceback(None)
+        self._put(_END)
+
+    def _put(self, item: Any) -> bool:
+        with self._changed:
+            while len(self._ready) >= _MOST_AHEAD and not self._stopped:
+                self._changed.wait()
+            self._ready.append(item)
+            self._changed.notify_all()
+            return not self._stopped
+
+    def next(self, seconds: float) -> Any:
+        """Return the next item, ``_END`` after the last, or ``_SILENCE`` after so many seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._ready, seconds):
+                return _SILENCE
+            item = self._ready.popleft()
+            self._changed.notify_all()
+        if item is _END and self._error is not None:
+            raise self._error
+        return item
+
+    def stop(self) -> None:
+        """Let the thread end; it is not waited for."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+class _Events:
+    """The body of the response: an iterator that its server closes."""
+
+    def __init__(
+        self, stream: Stream, encode: Callable[[StreamEvent], Any] | None, heartbeat: float | None
+    ) -> None:
+        self._stream = stream
+        self._encode = encode
+        self._heartbeat = heartbeat
+        self._items: Iterator[Any] = iter(stream) if encode is None else stream.events()
+        self._reader: _Reader | None = None
+        self._begun = False
+        self._over = False
+
+    def __iter__(self) -> _Events:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._over:
+            raise StopIteration
+        begun, self._begun = self._begun, True
+        try:
+            event = self._next()
+        except TermaiHttpError as error:
+            event = self._broken(error)
+        except BaseException:
+            self.close()
+            raise
+        return event if begun else _FIRST + event
+
+    def _next(self) -> bytes:
+        while True:
+            item = self._take()
+            if item is _SILENCE:
+                return b": waiting\n\n"
+            if item is _END:
+                return self._done()
+            value = {"text": item} if self._encode is None else self._encode(item)
+            if value is not None:
+                return _event(value)
+
+    def _take(self) -> Any:
+        if self._heartbeat is None:
+            return next(self._items, _END)
+        if self._reader is None:
+            # In the thread that answers: a worker may be forked after the view was loaded.
+            self._reader = _Reader(self._items)
+        return self._reader.next(self._heartbeat)
+
+    def _done(self) -> bytes:
+        reply = self._stream.response
+        self.close()
+        if reply is None:
+            return self._broken(CallCancelled("The stream was closed before its end."))
+        return _event(_summary(reply), "done")
+
+    def _broken(self, error: TermaiHttpError) -> bytes:
+        self.close()
+        log.warning("A reply that was sent to a browser broke: %s: %s", type(error).__name__, error)
+        value = {
+            "type": type(error).__name__,
+            "message": _told(error),
+            "request_id": error.request_id,
+            "retry_after": error.retry_after,
+        }
+        return _event(value, "error")
+
+    def close(self) -> None:
+        """Cancel the stream unless it was read to its end; safe to repeat."""
+        self._over = True
+        self._stream.close()
+        if self._reader is not None:
+            self._reader.stop()
+
+    def __del__(self) -> None:
+        # A server that forgot to close it; a finalizer must not end the call by itself.
+        if not getattr(self, "_over", True):
+            self._stream.cancel()
+            if self._reader is not None:
+                self._reader.stop()
+
+
+def _event(value: Any, name: str | None = None) -> bytes:
+    head = f"event: {name}\n" if name is not None else ""
+    return f"{head}data: {json.dumps(value)}\n\n".encode("ascii")
+
+
+def _summary(reply: ChatResponse) -> dict[str, Any]:
+    usage = reply.usage
+    return {
+        "text": reply.text,
+        "finish_reason": reply.finish_reason,
+        "model": reply.model,
+        "request_id": reply.request_id,
+        "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
+    }
+
+
+def _told(error: TermaiHttpError) -> str:
+    """Say to a browser what happened; the vendor's own words may tell more than it should know."""
+    if isinstance(error, (CallCancelled, ClientClosed)):
+        return "The reply was cancelled."
+    if isinstance(error, StreamInterrupted):
+        return "The reply broke off before its end."
+    return "The reply is not what was asked for."
