@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._conversation import Conversation
     from ._handler import RequestHandler
     from ._in_flight import CancelToken
+    from ._logging import configure_logging
     from ._query_models import Embeddings, ModelInfo
     from ._shared import (
         HttpClientManager,
@@ -156,6 +157,7 @@ __all__ = [
     "client",
     "client_with_config",
     "close",
+    "configure_logging",
     "count_tokens",
     "embed",
     "initialize",
@@ -238,6 +240,7 @@ _HOMES = {
     "client": ("_shared", "client"),
     "client_with_config": ("_shared", "client_with_config"),
     "close": ("_shared", "close"),
+    "configure_logging": ("_logging", "configure_logging"),
     "count_tokens": ("_shared_queries", "count_tokens"),
     "embed": ("_shared_queries", "embed"),
     "initialize": ("_shared", "initialize"),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._importing import importing
 from ._log import log
@@ -62,10 +63,33 @@ class Listeners:
         everybody: All of them, in the order in which they came.
     """
 
+    _made: ClassVar[dict[int, weakref.ref[Listeners]]] = {}
+    _of_all: ClassVar[tuple[Listener, ...]] = ()
+
     def __init__(self) -> None:
         self.renew_lock()
         self.everybody: tuple[Listener, ...] = ()
         self._failed: set[int] = set()
+        # First here and then the look at those who hear all; ``hear_all`` does both in the other
+        # order, so neither misses the other, without a lock.
+        number, made = id(self), Listeners._made
+        made[number] = weakref.ref(self, lambda ref: made.pop(number, None))
+        for listener in Listeners._of_all:
+            self._add_once(listener)
+
+    @staticmethod
+    def hear_all(listener: Listener) -> None:
+        """Let ``listener`` hear every event of every client, of later ones too."""
+        Listeners._of_all = (*Listeners._of_all, listener)
+        for ref in list(Listeners._made.values()):
+            listeners = ref()
+            if listeners is not None:
+                listeners._add_once(listener)
+
+    def _add_once(self, listener: Listener) -> None:
+        with self._lock:
+            if listener not in self.everybody:
+                self.everybody = (*self.everybody, listener)
 
     def renew_lock(self) -> None:
         """Take a new lock; a forked child does, and keeps its listeners."""

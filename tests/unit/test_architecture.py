@@ -38,6 +38,7 @@ LEVELS = {
     "_described": 3,
     "_events": 1,
     "events": 2,
+    "_logging": 4,
     "models": 2,
     "metrics": 2,
     "_schemas": 0,

@@ -1,0 +1,191 @@
+"""``configure_logging``: lines of calls on stderr, once, and never a key."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+import termai_http
+from termai_http import Client, ConfigurationError, HttpClientConfig, configure_logging
+from termai_http._logging import _begun, _tell
+from termai_http.errors import TermaiHttpError
+from termai_http.events import Listeners
+from termai_http.testing import Server, Status, Text
+
+KEY = "sk-loopback-0123456789abcdef"
+PROMPT = "A prompt that no line may hold"
+log = logging.getLogger("termai_http")
+
+
+class NoHandlers(list[logging.Handler]):
+    """Takes none: pytest gives the root logger its own when a test begins."""
+
+    def append(self, handler: logging.Handler) -> None:
+        """Take none."""
+
+
+@pytest.fixture(autouse=True)
+def quiet_again(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Begin with no handler of the root's, and take back what was configured."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", NoHandlers())
+    before = log.level
+    yield
+    log.setLevel(before)
+    if _begun.handler is not None:
+        log.removeHandler(_begun.handler)
+        _begun.handler = None
+    Listeners._of_all = ()
+
+
+def ask(client: Client, server: Server) -> None:
+    """Make a call, whatever becomes of it."""
+    with suppress(TermaiHttpError):
+        client.chat(PROMPT, model="gpt-5.5", api_key=KEY, base_url=server.openai_url)
+
+
+def test_a_call_is_a_line(
+    client: Client, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A call has one line with its status, on stderr, though its client was made before."""
+    configure_logging()
+    ask(client, server)
+    told = capsys.readouterr()
+    assert told.out == ""
+    (line,) = told.err.splitlines()
+    assert "INFO termai_http: call" in line
+    assert "openai gpt-5.5: 200 in" in line
+    assert "request id req_openai_000001" in line
+
+
+def test_every_exchange_is_a_line_when_debugging(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Attempts, the wait and the outcome are told, of a client that is made later, too."""
+    configure_logging("debug")
+    server.script(Status(503, retry_after=0.01))
+    with Client(HttpClientConfig()) as client:
+        ask(client, server)
+    lines = capsys.readouterr().err
+    for part in (
+        *("attempt 1 begins", "attempt 1 failed: 503", "WARNING termai_http: Retrying openai"),
+        *("attempt 2 got 200 over a kept connection", "200 in", "2 attempts"),
+    ):
+        assert part in lines
+
+
+def test_a_failure_is_a_warning(
+    client: Client, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At WARNING only what failed has a line, with the name of its error."""
+    configure_logging(logging.WARNING)
+    ask(client, server)
+    assert capsys.readouterr().err == ""
+    server.script(Status(401))
+    ask(client, server)
+    assert "AuthenticationError after" in capsys.readouterr().err
+
+
+def test_no_line_holds_a_key_or_a_prompt(
+    client: Client, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever happens, the lines hold neither."""
+    configure_logging("DEBUG")
+    server.script(Status(503, retry_after=0.01), Status(400), Status(401), Text(PROMPT))
+    for _ in range(4):
+        ask(client, server)
+    told = capsys.readouterr().err
+    assert told.count("\n") >= 4
+    assert KEY not in told
+    assert PROMPT not in told
+
+
+def test_a_second_call_only_changes_the_level(
+    client: Client, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No line comes twice, from however many threads it is called."""
+    threads = [threading.Thread(target=configure_logging, args=("INFO",)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ask(client, server)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    configure_logging("ERROR")
+    ask(client, server)
+    assert capsys.readouterr().err == ""
+    assert client._core.listeners.everybody.count(_tell) == 1
+
+
+def test_a_program_with_handlers_of_its_own_gets_the_lines(
+    client: Client,
+    server: Server,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the root logger has a handler, given later too, the lines go there and only there."""
+    configure_logging()
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", records.append)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    ask(client, server)
+    assert capsys.readouterr().err == ""
+    assert [record.levelname for record in records] == ["INFO"]
+    log.propagate = False
+    try:
+        ask(client, server)
+    finally:
+        log.propagate = True
+    assert "200 in" in capsys.readouterr().err
+    assert len(records) == 1
+
+
+def test_a_server_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be printed is shown as a question mark."""
+    configure_logging()
+    log.warning("model %s", "\x1b[2Jgone\r")
+    assert "model ?[2Jgone?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("level", ["LOUD", -1, True, None, 1.5])
+def test_a_wrong_level_is_refused(level: object) -> None:
+    """A level that is none names those there are, and changes nothing."""
+    before = log.level
+    with pytest.raises(ConfigurationError, match="level must be DEBUG, INFO"):
+        configure_logging(level)  # type: ignore[arg-type]
+    assert log.level == before
+
+
+def test_nothing_is_said_without_it(
+    client: Client, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program that does not ask for lines has none, and its client no listener."""
+    ask(client, server)
+    assert capsys.readouterr().err == ""
+    assert client._core.listeners.everybody == ()
+
+
+def test_a_program_without_a_console_goes_on() -> None:
+    """Without stderr, as under pythonw.exe, a line goes nowhere and breaks nothing."""
+    code = (
+        "import sys, termai_http, logging\n"
+        "termai_http.configure_logging()\n"
+        "sys.stderr = None\n"
+        "logging.getLogger('termai_http').warning('nobody reads this')\n"
+        "print('on')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("on\n", "")
+
+
+def test_the_face_has_it() -> None:
+    """It is a name of the face, and needs no client."""
+    assert termai_http.configure_logging is configure_logging
