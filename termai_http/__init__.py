@@ -33,11 +33,13 @@ if TYPE_CHECKING:
         stats,
         stream,
     )
+    from ._shared_batch import chat_many
     from ._shared_queries import count_tokens, embed, list_models
     from ._shared_tools import run_tools
     from ._specs import ToolSpec
     from ._stream import Stream
     from ._tool_run import CalledTool, ToolRun
+    from .batch import Batch, BatchProgress, BatchSummary
     from .claude import ClaudeAdapter
     from .config import HttpClientConfig, Limits, RetryConfig
     from .errors import (
@@ -92,6 +94,9 @@ __all__ = [
     "AlreadyInitializedError",
     "AuthenticationError",
     "BadRequestError",
+    "Batch",
+    "BatchProgress",
+    "BatchSummary",
     "CallCancelled",
     "CalledTool",
     "CancelToken",
@@ -154,6 +159,7 @@ __all__ = [
     "Usage",
     "__version__",
     "chat",
+    "chat_many",
     "client",
     "client_with_config",
     "close",
@@ -176,6 +182,9 @@ _HOMES = {
     "AlreadyInitializedError": ("errors", "AlreadyInitializedError"),
     "AuthenticationError": ("errors", "AuthenticationError"),
     "BadRequestError": ("errors", "BadRequestError"),
+    "Batch": ("batch", "Batch"),
+    "BatchProgress": ("batch", "BatchProgress"),
+    "BatchSummary": ("batch", "BatchSummary"),
     "CallCancelled": ("errors", "CallCancelled"),
     "CalledTool": ("_tool_run", "CalledTool"),
     "CancelToken": ("_in_flight", "CancelToken"),
@@ -237,6 +246,7 @@ _HOMES = {
     "UnprocessableEntityError": ("errors", "UnprocessableEntityError"),
     "Usage": ("models", "Usage"),
     "chat": ("_shared", "chat"),
+    "chat_many": ("_shared_batch", "chat_many"),
     "client": ("_shared", "client"),
     "client_with_config": ("_shared", "client_with_config"),
     "close": ("_shared", "close"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._call import Clock
 from ._chat import open_stream, send_chat
+from ._client_batches import ClientBatches
 from ._client_queries import ClientQueries
 from ._core import Core
 from ._described import described
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "open_stream", "send_chat", "send_with"]
 
 
-class Client(ClientQueries):
+class Client(ClientBatches, ClientQueries):
     """One configuration, one session, one pool, one metrics object.
 
     All of it is shared by every call, from any number of threads. Most programs need only the

@@ -15,8 +15,12 @@ from termai_http.testing import Server, Status
 EXAMPLES = Path(__file__).parents[1] / "examples"
 EXPECTED = {
     "conversation.py": ["0 messages so far"],
+    "dask_cluster.py": ["What is 99 squared? You said: What is 99", "100 asked, 0 failed"],
     "first_answer_wins.py": ["You said: Name a colour.", "0 connections in use"],
+    "joblib_pool.py": ["What is 39 squared? You said: What is 39 squared?", "connections opened"],
+    "multiprocessing_pool.py": ["You said: What is 39 squared?", "4 processes: True"],
     "notebook_cell.py": ["You said: Name three rivers.", "You said: Name a lake.", "1 opened"],
+    "process_pool.py": ["What is 39 squared? You said: What is 39 squared?"],
     "script.py": ["gpt-5.5: You said: Why is the sky blue?", "claude-opus-5-5: You said: Why"],
     "startup_configuration.py": ["You said: Say hello.", "timeout 45 s"],
     "streaming.py": ["gpt-5.5: You said: Tell me a story", "claude-opus-5-5: You said: Tell"],
