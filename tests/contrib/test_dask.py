@@ -6,9 +6,8 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import distributed
 import pytest
 
 from termai_http import (
@@ -21,6 +20,9 @@ from termai_http import (
 )
 from termai_http.testing import RecordedRequest, Server, Status
 
+if TYPE_CHECKING:
+    import distributed
+
 KEY = "sk-dask-0123456789abcdef"
 # Not one that each test begins without: the workers have the environment of their beginning.
 VARIABLE = "DASK_TEST_KEY"
@@ -31,6 +33,9 @@ WORKERS, THREADS = 2, 4
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[distributed.LocalCluster]:
     """A cluster of two processes with four threads each, which have the key."""
+    # Not before: with it, exceptions are pickled with their causes, in the whole process.
+    import distributed
+
     os.environ[VARIABLE] = KEY
     try:
         with distributed.LocalCluster(
@@ -48,6 +53,8 @@ def cluster() -> Iterator[distributed.LocalCluster]:
 @pytest.fixture
 def dask(cluster: distributed.LocalCluster) -> Iterator[distributed.Client]:
     """A Dask client; it waits until as many workers are there as at the beginning."""
+    import distributed
+
     with distributed.Client(cluster) as made:
         made.wait_for_workers(WORKERS, timeout=60)
         yield made
