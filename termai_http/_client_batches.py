@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ._described import described
@@ -16,6 +14,9 @@ from .errors import TermaiHttpError
 from .models import ChatResponse
 
 if TYPE_CHECKING:
+    import os
+    from concurrent.futures import Executor
+
     from .batch import Batch, BatchProgress
 
 __all__ = ["ClientBatches", "many_with"]

@@ -50,11 +50,16 @@ class _Behind:
 def _meanings(annotations: Any) -> dict[str, object]:
     with importing():
         import collections.abc
+        import concurrent.futures
+        import os
         import typing
 
         from . import events, models
     # The face loads its own names.
-    homes = (sys.modules[__package__ or ""], models, events, collections.abc, typing)
+    homes = (
+        *(sys.modules[__package__ or ""], models, events, collections.abc, typing),
+        *(concurrent.futures, types.SimpleNamespace(os=os)),
+    )
     found: dict[str, object] = {}
     texts = list(annotations)
     while texts:
