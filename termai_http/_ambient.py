@@ -6,18 +6,23 @@ need not pass it on. What ``contextvars`` carries into a thread, carries it too.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from ._numbers import is_number
 from .errors import ConfigurationError
 
-__all__ = ["deadline", "time_limit", "within"]
+__all__ = ["deadline", "earliest", "time_limit", "within"]
 
 deadline: ContextVar[float | None] = ContextVar("termai_http_deadline", default=None)
 """Monotonic instant that no call begun here outlives; None for no limit."""
+
+
+def earliest(*instants: float | None) -> float | None:
+    """Return the first of some instants, of which None are never; None where all are."""
+    return min((instant for instant in instants if instant is not None), default=None)
 
 
 @contextmanager
@@ -45,9 +50,7 @@ def time_limit(seconds: float) -> Iterator[None]:
     Raises:
         ConfigurationError: ``seconds`` is no finite number of at least 0.
     """
-    real = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not real or not math.isfinite(seconds) or seconds < 0:
+    if not is_number(seconds) or seconds < 0:
         raise ConfigurationError(f"seconds must be a number of at least 0, not {seconds!r}.")
-    end, outer = time.monotonic() + seconds, deadline.get()
-    with within(end if outer is None else min(end, outer)):
+    with within(earliest(time.monotonic() + seconds, deadline.get())):
         yield

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._batch_task import Here, Task, Tasks, carry_out, register, unregister
+from ._batch_window import BatchItem, Value
 from .errors import (
     APIConnectionError,
     CallCancelled,
@@ -18,25 +19,11 @@ from .errors import (
     InvalidRequestError,
     TermaiHttpError,
 )
-from .models import ChatRequest, ChatResponse
 
 if TYPE_CHECKING:
-    from typing import Protocol, TypeAlias
+    from typing import TypeAlias
 
-    Value: TypeAlias = ChatResponse | TermaiHttpError
     Future: TypeAlias = concurrent.futures.Future[Value]
-
-    class Item(Protocol):
-        """One item of a batch."""
-
-        @property
-        def number(self) -> int:
-            """Which one it is."""
-
-        @property
-        def request(self) -> ChatRequest:
-            """What is asked."""
-
 
 __all__ = ["ExecutorRunner", "check_executor"]
 
@@ -93,7 +80,7 @@ class ExecutorRunner:
         self._here = here
         self._most = most
         self._left = left
-        self._waiting: deque[Item] = deque()
+        self._waiting: deque[BatchItem] = deque()
         self._begun: dict[int, tuple[Future, Task]] = {}
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._values: dict[int, Value] = {}
@@ -102,7 +89,7 @@ class ExecutorRunner:
         self._quiet = 0.0
         register(tasks.batch, here)
 
-    def submit(self, item: Item) -> None:
+    def submit(self, item: BatchItem) -> None:
         """Take an item, and begin it when fewer than ``most`` are begun.
 
         Raises:
@@ -125,19 +112,6 @@ class ExecutorRunner:
             self._take(timeout)
         number = next(iter(self._values), None)
         return None if number is None else (number, self._handed_out(number))
-
-    def wait(self, number: int, timeout: float | None) -> Value | None:
-        """Return what became of an item.
-
-        None where ``timeout`` passed, or less, as where another item was done: ask again.
-
-        Raises:
-            ConfigurationError: The executor is shut down.
-            APIConnectionError: The executor broke.
-        """
-        if number not in self._values:
-            self._take(timeout)
-        return self._handed_out(number) if number in self._values else None
 
     def done(self) -> Iterator[tuple[int, Value]]:
         """Yield what is done and was not returned, or was the last to be, whatever went wrong.

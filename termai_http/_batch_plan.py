@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Keep", "Plan", "new_name"]
 
 
-@attrs.define(kw_only=True, eq=False, repr=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Plan:
     """What a batch is to do; every argument is checked.
 

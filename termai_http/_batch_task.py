@@ -26,7 +26,7 @@ from ._in_flight import CancelToken
 from ._options import CallOptions
 from ._request import with_specs
 from ._specs import ToolSpec
-from ._target import Account, check_url, provider_of
+from ._target import BASE_URL_VARIABLES, Account, check_url, provider_of
 from ._values import Value
 from .config import HttpClientConfig
 from .errors import ConfigurationError, InvalidRequestError, MissingKeyError, TermaiHttpError
@@ -43,7 +43,6 @@ __all__ = [
     "unregister",
 ]
 
-_URL_VARIABLES = {"openai": "OPENAI_BASE_URL", "claude": "ANTHROPIC_BASE_URL"}
 _MOST_CORES = 4
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 # A key that was given in the place of a variable's name has no underscore, and is longer.
@@ -122,7 +121,7 @@ class Tasks(Value):
         environ: Mapping[str, str],
     ) -> Tasks:
         """Return what makes the tasks of a batch; base URLs are those of its own environment."""
-        named = {vendor: environ.get(name) for vendor, name in _URL_VARIABLES.items()}
+        named = {vendor: environ.get(name) for vendor, name in BASE_URL_VARIABLES.items()}
         return cls(
             batch=batch,
             config=config,

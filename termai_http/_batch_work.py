@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from ._ambient import deadline
+from ._ambient import deadline, earliest
 from ._batch_plan import Keep, Plan
 from ._batch_progress import Figures
 from ._batch_threads import Carrier, ThreadRunner, too_late
@@ -342,8 +342,7 @@ def results(work: Work) -> Generator[Any, None, None]:
 
 
 def _limit(instant: float) -> None:
-    outer = deadline.get()
-    deadline.set(instant if outer is None else min(instant, outer))
+    deadline.set(earliest(instant, deadline.get()))
 
 
 def _length(items: Any) -> int | None:

@@ -9,20 +9,17 @@ from collections.abc import Callable, Iterator
 
 from ._call import Clock
 from ._client import Client
-from ._doctor_call import Endpoint, call_checks, path_check, refused
+from ._doctor_call import NO_KEY, Endpoint, call_checks, path_check, refused
 from ._doctor_probes import Way
-from ._doctor_setup import KEYS, bare_url, proxy_of, setting_checks, version_checks
+from ._doctor_setup import bare_url, proxy_of, setting_checks, version_checks
 from ._doctor_values import Check, all_is_well, as_fields
 from ._environment import Environment
 from ._options import PROVIDERS, CallOptions
-from ._target import Account, Target, resolve
+from ._target import BASE_URL_VARIABLES, KEY_VARIABLES, Account, Target, resolve
 from .config import HttpClientConfig
 from .errors import ConfigurationError, TermaiHttpError
 
 __all__ = ["Check", "all_is_well", "as_fields", "examine"]
-
-_ANY_KEY = "no-key"
-_VARIABLES = {"openai": "OPENAI_BASE_URL", "claude": "ANTHROPIC_BASE_URL"}
 
 
 def examine(
@@ -98,9 +95,11 @@ def _endpoint(
     provider: str, base_url: str | None, config: HttpClientConfig
 ) -> tuple[Endpoint, Target | TermaiHttpError]:
     """Return where the calls go, and what they are made with or why none can be."""
-    has_key = any(os.environ.get(name, "").strip() for name in KEYS[provider])
-    given = base_url if base_url is not None else os.environ.get(_VARIABLES[provider]) or None
-    options = CallOptions(base_url=given, api_key=_ANY_KEY)
+    has_key = any(os.environ.get(name, "").strip() for name in KEY_VARIABLES[provider])
+    given = base_url
+    if given is None:
+        given = os.environ.get(BASE_URL_VARIABLES[provider]) or None
+    options = CallOptions(base_url=given, api_key=NO_KEY)
     outcome: Target | TermaiHttpError
     try:
         outcome = resolve(
@@ -121,7 +120,7 @@ def _endpoint(
 
 
 def _base_url_advice(provider: str, base_url: str | None) -> str:
-    where = "--base-url (or base_url=)" if base_url is not None else _VARIABLES[provider]
+    where = "--base-url (or base_url=)" if base_url is not None else BASE_URL_VARIABLES[provider]
     return f"Set {where} to where the API lives, as https://host/v1, or leave it out."
 
 
@@ -163,8 +162,9 @@ def _endpoint_checks(
 
 
 def _key_check(check: Callable[..., Check], endpoint: Endpoint) -> Check:
-    names = " or ".join(KEYS[endpoint.provider])
+    variables = KEY_VARIABLES[endpoint.provider]
+    names = " or ".join(variables)
     if endpoint.has_key:
         return check(name="key", state="ok", what=f"from {names}")
-    advice = f"Set {KEYS[endpoint.provider][0]}; without a key only the way there is tried."
+    advice = f"Set {variables[0]}; without a key only the way there is tried."
     return check(name="key", state="warn", what=f"none: {names} is not set", advice=advice)

@@ -9,6 +9,7 @@ import ssl
 
 from . import errors
 from ._doctor_certificate import Certificate
+from ._target import BASE_URL_VARIABLES, KEY_VARIABLES
 
 __all__ = ["call_advice", "dns_advice", "tcp_advice", "tls_advice", "tls_reason", "tunnel_advice"]
 
@@ -16,10 +17,6 @@ __all__ = ["call_advice", "dns_advice", "tcp_advice", "tls_advice", "tls_reason"
 _NOT_YET, _EXPIRED, _NAME = 9, 10, (62, 64)
 _UNKNOWN_ISSUER = (18, 19, 20, 21)
 _STATUS_PAGES = {"openai": "status.openai.com", "claude": "status.claude.com"}
-_VARIABLES = {
-    "openai": ("OPENAI_BASE_URL", "OPENAI_API_KEY"),
-    "claude": ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"),
-}
 
 
 def dns_advice(error: OSError, *, proxied: bool) -> str:
@@ -116,7 +113,7 @@ def call_advice(error: errors.TermaiHttpError, provider: str, url: str) -> str:
         provider: ``"openai"`` or ``"claude"``.
         url: What was asked for.
     """
-    base_url, key = _VARIABLES[provider]
+    base_url, key = BASE_URL_VARIABLES[provider], KEY_VARIABLES[provider][0]
     if isinstance(error, errors.AuthenticationError):
         return f"{key} is wrong, revoked, or belongs to another server: make a new key."
     if isinstance(error, errors.PermissionDeniedError):

@@ -27,12 +27,13 @@ from .errors import (
 if TYPE_CHECKING:
     from ._client import Client
 
-__all__ = ["Endpoint", "call_checks", "path_check", "refused"]
+__all__ = ["NO_KEY", "Endpoint", "call_checks", "path_check", "refused"]
 
 _ONCE = RetryConfig(max_attempts=1)
 # Only for a connection that turns out to be closed: nothing else is tried again.
 _REPLAYED = RetryConfig(max_attempts=2, retry_on_status=frozenset(), ambiguous_retries=0)
-_NO_KEY = "no-key"
+# Any text shows whether the server answers.
+NO_KEY = "no-key"
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -105,8 +106,7 @@ def _call(client: Client, endpoint: Endpoint, end: float, retry: RetryConfig) ->
         models = client.list_models(
             provider=endpoint.provider,
             base_url=endpoint.base_url,
-            # Any text shows whether the server answers.
-            api_key=None if endpoint.has_key else _NO_KEY,
+            api_key=None if endpoint.has_key else NO_KEY,
             timeout=max(end - begun, 0.1),
             retry=retry,
         )

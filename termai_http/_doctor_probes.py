@@ -197,7 +197,7 @@ class Way:
         try:
             tls = self._context.wrap_socket(self._sock, server_hostname=host)
         except (OSError, ValueError) as error:
-            seen = self._stranger(host, error, whom)
+            seen = self._stranger(host, error)
             what = f"TLS with {whom} failed: {tls_reason(error)}"
             shown = f"; its certificate is {_shown(seen)}" if seen is not None else ""
             return _fail(what + shown, tls_advice(error, host, seen))
@@ -214,14 +214,14 @@ class Way:
             return {"state": "warn", "what": what, "advice": advice}
         return _ok(what)
 
-    def _stranger(self, host: str, error: Exception, whom: str) -> Certificate | None:
+    def _stranger(self, host: str, error: Exception) -> Certificate | None:
         """Return the certificate that was refused: who issued it tells who stands in the way."""
         if not isinstance(error, ssl.SSLCertVerificationError) or self._proxy is not None:
             return None
         port = _place(self._to)[1]
         # Nothing is sent over the connection that ssl makes for this, and none of it is trusted.
         with contextlib.suppress(OSError, ValueError):
-            text = ssl.get_server_certificate((host, port), timeout=max(self._left(), 0.001))
+            text = ssl.get_server_certificate((host, port), timeout=self._left())
             return read_certificate(ssl.PEM_cert_to_DER_cert(text))
         return None
 

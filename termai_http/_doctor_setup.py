@@ -15,17 +15,14 @@ from urllib.parse import urlsplit
 from ._doctor_values import Check
 from ._environment import Environment
 from ._secrets import check_key
+from ._target import KEY_VARIABLES
 from ._tls import make_context
 from ._version import __version__
 from .config import HttpClientConfig
 from .errors import ConfigurationError
 
-__all__ = ["KEYS", "bare_url", "proxy_of", "setting_checks", "version_checks"]
+__all__ = ["bare_url", "proxy_of", "setting_checks", "version_checks"]
 
-KEYS = {
-    "openai": ("OPENAI_API_KEY",),
-    "claude": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
-}
 _LIBRARIES = ("requests", "urllib3", "attrs", "backoff")
 _NO_EXTRAS = {"test", "lint", "docs"}
 _QUOTES = "'\"`\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
@@ -118,7 +115,7 @@ def setting_checks(
         keep_context: Is given the TLS context, where the CAs can be loaded.
     """
     yield _variables(config, environ)
-    for name in itertools.chain.from_iterable(KEYS.values()):
+    for name in itertools.chain.from_iterable(KEY_VARIABLES.values()):
         yield _key(name, environ)
     if isinstance(config, ConfigurationError):
         return

@@ -10,6 +10,7 @@ from ._described import described
 from ._fork import take_part
 from ._importing import importing
 from ._log import log
+from ._numbers import is_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _checked(level: object) -> int:
         number = logging.getLevelName(name)
         assert isinstance(number, int)
         return number
-    if isinstance(level, int) and not isinstance(level, bool) and level >= 0:
+    if is_whole(level, 0):
         return level
     with importing():
         from .errors import ConfigurationError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import attrs
 
 from ._importing import importing
+from ._numbers import is_number
 from ._secrets import without_lone_surrogates
 from ._values import Value
 from .config import RetryConfig
@@ -84,8 +84,7 @@ def _close_option(name: str) -> str | None:
 def _check_timeout(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is None:
         return
-    real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not real or not math.isfinite(value) or value <= 0:
+    if not is_number(value) or value <= 0:
         raise ConfigurationError(
             f"timeout must be a number of seconds above 0, or None, not {value!r}."
         )

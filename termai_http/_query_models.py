@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from ._numbers import is_whole
 from .errors import InvalidRequestError
 from .models import Usage
 
@@ -41,7 +42,7 @@ def _check_model(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> 
 
 
 def _check_dimensions(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    if value is not None and not is_whole(value, 1):
         raise InvalidRequestError(
             f"dimensions must be a whole number of at least 1, or None, not {value!r}."
         )

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .dialects.openai_responses import OpenAIResponses
 
 __all__ = [
+    "BASE_URL_VARIABLES",
+    "KEY_VARIABLES",
     "Account",
     "Target",
     "check_url",
@@ -34,6 +36,12 @@ __all__ = [
     "resolve",
 ]
 
+BASE_URL_VARIABLES = {"openai": "OPENAI_BASE_URL", "claude": "ANTHROPIC_BASE_URL"}
+# The first that is set holds the key.
+KEY_VARIABLES = {
+    "openai": ("OPENAI_API_KEY",),
+    "claude": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+}
 _OPENAI_URL = "https://api.openai.com/v1"
 _CLAUDE_URL = "https://api.anthropic.com"
 # These take what OpenAI takes; every other server is asked in the way that it surely knows.
@@ -149,7 +157,7 @@ def _openai(
 ) -> Target:
     base_url = _base_url(options, account)
     if base_url is None:
-        base_url = environ.get("OPENAI_BASE_URL") or _OPENAI_URL
+        base_url = environ.get(BASE_URL_VARIABLES["openai"]) or _OPENAI_URL
     url = _normalize(base_url, "openai", allow_http)
     key = _given_key(options, account) or _variable_key("OPENAI_API_KEY", environ)
     if key is None:
@@ -188,7 +196,7 @@ def _claude(
 ) -> Target:
     base_url = _base_url(options, account)
     if base_url is None:
-        base_url = environ.get("ANTHROPIC_BASE_URL") or _CLAUDE_URL
+        base_url = environ.get(BASE_URL_VARIABLES["claude"]) or _CLAUDE_URL
     url = _normalize(base_url, "claude", allow_http)
     key = _given_key(options, account) or _variable_key("ANTHROPIC_API_KEY", environ)
     token = None if key else _variable_key("ANTHROPIC_AUTH_TOKEN", environ)

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from ._log import log
+from ._numbers import is_whole
 from ._options import CallOptions
 from ._specs import ToolSpec
 from ._tool_results import content_of, told, trace_of
@@ -33,7 +34,7 @@ def _check_tools(instance: Any, attribute: attrs.Attribute[Any], value: ChatRequ
 
 
 def _check_rounds(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_whole(value, 1):
         raise InvalidRequestError(
             f"max_rounds must be a whole number of at least 1, not {value!r}."
         )

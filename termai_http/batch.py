@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-import math
 import os
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -19,6 +18,7 @@ from ._core import Core
 from ._frames import hiding
 from ._importing import importing
 from ._in_flight import CancelToken
+from ._numbers import is_number, is_whole
 from ._options import CallOptions
 from .errors import ConfigurationError, InvalidRequestError, TermaiHttpError
 from .models import ChatResponse
@@ -222,7 +222,7 @@ def _path_of(given: dict[str, Any]) -> str | None:
 
 
 def _check_workers(most: Any) -> int:
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+    if not is_whole(most, 1):
         raise ConfigurationError(f"max_workers must be a whole number of at least 1, not {most!r}.")
     return most
 
@@ -243,8 +243,7 @@ def _check_cancel(cancel: Any) -> CancelToken | None:
 def _check_seconds(seconds: Any) -> float | None:
     if seconds is None:
         return None
-    real = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not real or not math.isfinite(seconds) or seconds <= 0:
+    if not is_number(seconds) or seconds <= 0:
         raise ConfigurationError(
             f"total_timeout must be a number of seconds above 0, or None, not {seconds!r}."
         )

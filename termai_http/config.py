@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ import attrs
 
 from ._importing import importing
 from ._log import log
+from ._numbers import is_number, is_whole
 from ._values import Value
 from ._version import __version__
 from .errors import ConfigurationError
@@ -32,8 +32,7 @@ def _number(allowed: str, check: Callable[[float], bool], *, optional: bool = Fa
     def validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is None and optional:
             return
-        real = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not real or not math.isfinite(value) or not check(value):
+        if not is_number(value) or not check(value):
             raise _refuse(attribute.name, value, allowed)
 
     return validate
@@ -43,7 +42,7 @@ def _whole(allowed: str, least: int, *, optional: bool = False) -> _Validator:
     def validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is None and optional:
             return
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not is_whole(value, least):
             raise _refuse(attribute.name, value, allowed)
 
     return validate

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from ._content import Document, Image
+from ._numbers import is_whole
 from ._values import Value
 from .errors import InvalidRequestError
 
@@ -181,7 +182,7 @@ def _check_text(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> N
 
 
 def _check_max_tokens(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    if value is not None and not is_whole(value, 1):
         raise InvalidRequestError(
             f"max_tokens must be a whole number of at least 1, or None, not {value!r}."
         )

@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 from ..._shared import existing
 from ...config import HttpClientConfig
 from ...errors import ConfigurationError
-from .conf import NAME, Options, configuration, options, read
+from .conf import NAME, Options, configuration, options, read, setting
 from .middleware import RequestTimeoutMiddleware
 
 __all__ = ["check_deployment", "check_environment", "check_middleware", "check_settings"]
@@ -30,7 +30,7 @@ _DEFAULT_WORKER_TIMEOUT = 30.0
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Judge the setting by itself."""
-    config, _, problems = read(getattr(settings, NAME, {}))
+    config, _, problems = read(setting())
     found: list[CheckMessage] = [
         Error(problem.message, hint=problem.hint, id=f"termai_http.{_IDS[problem.kind]}")
         for problem in problems
@@ -49,7 +49,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 def check_environment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Judge what the setting meets where it runs: variables, files, a client made too early."""
-    _, _, problems = read(getattr(settings, NAME, {}))
+    _, _, problems = read(setting())
     if problems:
         return []
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,11 +10,20 @@ from typing import Any
 import attrs
 from django.conf import settings
 
+from ..._numbers import is_number, is_whole
 from ..._values import Value
 from ...config import HttpClientConfig, Limits, RetryConfig
 from ...errors import ConfigurationError
 
-__all__ = ["Options", "Problem", "StatusOptions", "configuration", "options", "read"]
+__all__ = [
+    "Options",
+    "Problem",
+    "StatusOptions",
+    "configuration",
+    "options",
+    "read",
+    "setting",
+]
 
 NAME = "TERMAI_HTTP"
 
@@ -35,17 +43,12 @@ def _field(
     return attrs.field(default=default, validator=validate)
 
 
-def _real(value: Any) -> bool:
-    real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return real and math.isfinite(value)
-
-
 def _positive(value: Any) -> bool:
-    return _real(value) and value > 0
+    return is_number(value) and value > 0
 
 
 def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return is_whole(value, 1)
 
 
 def _function(value: Any) -> bool:
@@ -195,7 +198,8 @@ def _unknown(key: object, known: list[str], path: str) -> Problem:
     return Problem(kind="unknown", message=f"{path} has no entry {name!r}.", hint=hint)
 
 
-def _given() -> object:
+def setting() -> object:
+    """Return the setting as it is; an empty one where the project has none."""
     return getattr(settings, NAME, _NOTHING)
 
 
@@ -221,7 +225,7 @@ def configuration() -> HttpClientConfig:
         ConfigurationError: The setting, or a variable, cannot be used.
     """
     base = HttpClientConfig.from_env()
-    changes, _ = _checked(_given())
+    changes, _ = _checked(setting())
     retry = changes.get("retry")
     if isinstance(retry, dict):
         changes["retry"] = (base.retry or RetryConfig()).evolve(**retry)
@@ -238,7 +242,7 @@ def options() -> Options:
         ConfigurationError: The setting cannot be used.
     """
     global _cached
-    given, cached = _given(), _cached
+    given, cached = setting(), _cached
     if cached is not None and cached[0] is given:
         return cached[1]
     _, own = _checked(given)

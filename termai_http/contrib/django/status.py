@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -14,6 +14,9 @@ from ..._shared import existing
 from ...errors import ConfigurationError
 from ...metrics import ClientStats, HttpStats
 from .conf import configuration
+
+if TYPE_CHECKING:
+    from ..._client import Client
 
 __all__ = ["GROUPS", "cell", "is_healthy", "snapshot"]
 
@@ -77,7 +80,7 @@ def snapshot(recent: int) -> dict[str, Any]:
     return {
         "worker": {"host": socket.gethostname(), "pid": os.getpid()},
         "time": time.time(),
-        "client": _state(),
+        "client": _state(client),
         "pool": _pool(stats),
         "calls": {
             "total": calls.total_requests,
@@ -96,8 +99,7 @@ def snapshot(recent: int) -> dict[str, Any]:
     }
 
 
-def _state() -> str:
-    client = existing()
+def _state(client: Client | None) -> str:
     if client is None:
         return "unused"
     return "closed" if client._core.closed else "open"
