@@ -7,7 +7,6 @@ import http.client
 import json
 import multiprocessing
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -41,6 +40,7 @@ from tests.faults.rows_process import (
     held_elsewhere,
     prompt_of,
 )
+from tests.gunicorn_process import gunicorn_process
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -547,28 +547,10 @@ def gunicorn(folder: Path, url: str) -> Iterator[int]:
     """Run the application; its port."""
     (folder / "application.py").write_text(APPLICATION)
     (folder / "gunicorn.conf.py").write_text(CONFIGURATION)
-    command = ["gunicorn", "-c", str(folder / "gunicorn.conf.py"), "--pythonpath", str(folder)]
-    with subprocess.Popen(
-        [sys.executable, "-m", *command, "application"],
-        cwd=ROOT,
-        env={**os.environ, "LOOPBACK_URL": url},
-        text=True,
-        stderr=subprocess.PIPE,
-    ) as process:
-        try:
-            assert process.stderr is not None
-            log = ""
-            while not (found := re.search(r"Listening at: http://127.0.0.1:(\d+)", log)):
-                line = process.stderr.readline()
-                assert line, log
-                log += line
-            yield int(found[1])
-            process.terminate()
-            _, rest = process.communicate(timeout=60)
-            assert process.returncode == 0
-            assert not re.search("ERROR|CRITICAL|Traceback|Exception", rest), rest
-        finally:
-            process.kill()
+    arguments = ("-c", str(folder / "gunicorn.conf.py"), "--pythonpath", str(folder), "application")
+    environ = {**os.environ, "LOOPBACK_URL": url}
+    with gunicorn_process(*arguments, folder=ROOT, environ=environ) as (port, _):
+        yield port
 
 
 def test_gunicorn_with_preload(server: Server, tmp_path: Path) -> None:

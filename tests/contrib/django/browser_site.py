@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.gunicorn_process import gunicorn_process
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 60.0
@@ -27,45 +28,19 @@ import os
 
 from django.conf import settings
 
+from tests.contrib.django.usual_settings import APPS, HASHERS, MIDDLEWARE, TEMPLATES
+
 settings.configure(
     ALLOWED_HOSTS=["127.0.0.1"],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "site.sqlite3"}},
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
-    INSTALLED_APPS=[
-        "django.contrib.admin",
-        "django.contrib.auth",
-        "django.contrib.contenttypes",
-        "django.contrib.messages",
-        "django.contrib.sessions",
-        "django.contrib.staticfiles",
-        "termai_http.contrib.django",
-    ],
-    MIDDLEWARE=[
-        "browser_site.policy",
-        "django.middleware.security.SecurityMiddleware",
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        "django.middleware.common.CommonMiddleware",
-        "django.middleware.csrf.CsrfViewMiddleware",
-        "django.contrib.auth.middleware.AuthenticationMiddleware",
-        "django.contrib.messages.middleware.MessageMiddleware",
-    ],
-    PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
+    INSTALLED_APPS=["django.contrib.staticfiles", *APPS],
+    MIDDLEWARE=["browser_site.policy", *MIDDLEWARE],
+    PASSWORD_HASHERS=HASHERS,
     ROOT_URLCONF="browser_site",
     SECRET_KEY="for the tests only",
     STATIC_URL="static/",
-    TEMPLATES=[
-        {
-            "BACKEND": "django.template.backends.django.DjangoTemplates",
-            "APP_DIRS": True,
-            "OPTIONS": {
-                "context_processors": [
-                    "django.template.context_processors.request",
-                    "django.contrib.auth.context_processors.auth",
-                    "django.contrib.messages.context_processors.messages",
-                ]
-            },
-        }
-    ],
+    TEMPLATES=TEMPLATES,
     TERMAI_HTTP={
         "TRUST_ENV": False,
         "RETRY": {"BASE_DELAY": 0.001, "MAX_DELAY": 0.002},
@@ -157,28 +132,18 @@ def serve(folder: Path, environ: dict[str, str]) -> Iterator[Site]:
     environ = {**os.environ, "PYTHONPATH": paths, **environ}
     prepare = [sys.executable, "-c", "import browser_site; browser_site.prepare()"]
     subprocess.run(prepare, cwd=folder, env=environ, check=True)
-    command = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", "-w", "2", "-k", "sync"]
-    with subprocess.Popen(
-        [*command, "--no-control-socket", "browser_site"],
-        cwd=folder,
-        env=environ,
-        text=True,
-        stderr=subprocess.PIPE,
-    ) as process:
-        try:
-            assert process.stderr is not None
-            log = ""
-            while not (found := re.search(r"Listening at: http://127.0.0.1:(\d+)", log)):
-                line = process.stderr.readline()
-                assert line, log
-                log += line
-            yield Site(int(found[1]), process)
-            process.terminate()
-            _, rest = process.communicate(timeout=PATIENCE)
-            assert process.returncode == 0, rest
-            assert not re.search("ERROR|CRITICAL|Traceback|Exception", rest), rest
-        finally:
-            process.kill()
+    arguments = (
+        "-b",
+        "127.0.0.1:0",
+        "-w",
+        "2",
+        "-k",
+        "sync",
+        "--no-control-socket",
+        "browser_site",
+    )
+    with gunicorn_process(*arguments, folder=folder, environ=environ) as (port, process):
+        yield Site(port, process)
 
 
 @contextlib.contextmanager

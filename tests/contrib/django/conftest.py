@@ -16,28 +16,7 @@ from django.test.utils import setup_test_environment, teardown_test_environment
 from termai_http import _shared
 from termai_http.contrib.django import conf
 
-MIDDLEWARE = [
-    "termai_http.contrib.django.middleware.RequestTimeoutMiddleware",
-    "django.middleware.security.SecurityMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-]
-TEMPLATES = [
-    {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "APP_DIRS": True,
-        "OPTIONS": {
-            "context_processors": [
-                "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-            ]
-        },
-    }
-]
+from .usual_settings import APPS, HASHERS, LIMIT, MIDDLEWARE, TEMPLATES
 
 
 class NoUrls:
@@ -54,16 +33,9 @@ def django_ready() -> Iterator[None]:
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         LOGGING_CONFIG=None,
-        INSTALLED_APPS=[
-            "django.contrib.admin",
-            "django.contrib.auth",
-            "django.contrib.contenttypes",
-            "django.contrib.messages",
-            "django.contrib.sessions",
-            "termai_http.contrib.django",
-        ],
-        MIDDLEWARE=MIDDLEWARE,
-        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
+        INSTALLED_APPS=APPS,
+        MIDDLEWARE=[LIMIT, *MIDDLEWARE],
+        PASSWORD_HASHERS=HASHERS,
         ROOT_URLCONF=NoUrls,
         SECRET_KEY="for the tests only",
         TEMPLATES=TEMPLATES,

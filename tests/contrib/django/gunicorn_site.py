@@ -6,14 +6,13 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.gunicorn_process import gunicorn_process
 
 PROJECT = Path(__file__).parents[3] / "examples" / "django_project"
 PATIENCE = 30.0
@@ -154,21 +153,9 @@ def gunicorn(folder: Path, environ: dict[str, str], **configured: Any) -> Iterat
     paths = os.pathsep.join([str(folder), str(PROJECT), str(PROJECT.parents[1])])
     environ = {**os.environ, "PYTHONPATH": paths, **environ}
     environ["DJANGO_SETTINGS_MODULE"] = "site_settings"
-    command = [sys.executable, "-m", "gunicorn", "-c", str(folder / "gunicorn.conf.py")]
-    with subprocess.Popen(
-        [*command, "chatsite.wsgi"], cwd=folder, env=environ, text=True, stderr=subprocess.PIPE
-    ) as process:
-        try:
-            assert process.stderr is not None
-            log = ""
-            while not (found := re.search(r"Listening at: http://127.0.0.1:(\d+)", log)):
-                line = process.stderr.readline()
-                assert line, log
-                log += line
-            yield Site(int(found[1]))
-            process.terminate()
-            _, rest = process.communicate(timeout=PATIENCE)
-            assert process.returncode == 0, rest
-            assert not re.search("ERROR|CRITICAL|Traceback|Exception", rest), rest
-        finally:
-            process.kill()
+    arguments = ("-c", str(folder / "gunicorn.conf.py"), "chatsite.wsgi")
+    with gunicorn_process(*arguments, folder=folder, environ=environ, patience=PATIENCE) as (
+        port,
+        _,
+    ):
+        yield Site(port)

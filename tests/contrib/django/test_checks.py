@@ -14,9 +14,7 @@ import termai_http
 from termai_http import HttpClientConfig
 from termai_http.contrib.django.middleware import RequestTimeoutMiddleware
 
-from .conftest import MIDDLEWARE
-
-OURS = MIDDLEWARE[0]
+from .usual_settings import LIMIT, MIDDLEWARE
 
 
 def found(given: Any = None, *, deploy: bool = False, **changed: Any) -> dict[str, str]:
@@ -102,12 +100,12 @@ class Subclass(RequestTimeoutMiddleware):
 def test_the_middleware_is_needed_once_and_early() -> None:
     """A limit without it, it twice, or behind others that take time: each is a warning."""
     limit = {"REQUEST_TIMEOUT": 20}
-    rest = MIDDLEWARE[1:]
+    rest = MIDDLEWARE
     assert "has no effect" in found(limit, MIDDLEWARE=rest)["W003"]
     assert found({}, MIDDLEWARE=rest) == {}
-    assert "more than once" in found(limit, MIDDLEWARE=[OURS, *rest, OURS])["W002"]
-    assert "after SessionMiddleware" in found(limit, MIDDLEWARE=[*rest, OURS])["W004"]
-    assert found(limit, MIDDLEWARE=[rest[0], OURS, *rest[1:]]) == {}
+    assert "more than once" in found(limit, MIDDLEWARE=[LIMIT, *rest, LIMIT])["W002"]
+    assert "after SessionMiddleware" in found(limit, MIDDLEWARE=[*rest, LIMIT])["W004"]
+    assert found(limit, MIDDLEWARE=[rest[0], LIMIT, *rest[1:]]) == {}
     path = f"{__name__}.Subclass"
     assert found(limit, MIDDLEWARE=[path, *rest, "no.such.Middleware"]) == {}
 
@@ -118,7 +116,7 @@ def test_a_limit_above_the_servers_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert "120 s for a model, and the server kills its worker after 45 s" in found({})["W005"]
     assert "may wait 45 s" in found({"REQUEST_TIMEOUT": 45})["W005"]
     assert found({"REQUEST_TIMEOUT": 40}) == {}
-    assert "may wait 120 s" in found({"REQUEST_TIMEOUT": 40}, MIDDLEWARE=MIDDLEWARE[1:])["W005"]
+    assert "may wait 120 s" in found({"REQUEST_TIMEOUT": 40}, MIDDLEWARE=MIDDLEWARE)["W005"]
     assert "after 100 s" in found({"WORKER_TIMEOUT": 100})["W005"]
     for unbound in ("-k gthread -t 45", "--threads=4 -t 45", "-t 0", "-w 3", "-t soon", "'"):
         monkeypatch.setenv("GUNICORN_CMD_ARGS", unbound)
