@@ -29,7 +29,10 @@ def main() -> None:
         else:
             where = stack.enter_context(
                 LocalCluster(
-                    n_workers=2, threads_per_worker=4, host="127.0.0.1", dashboard_address=None
+                    n_workers=2,
+                    threads_per_worker=4,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
                 )
             )
         dask = stack.enter_context(Client(where))

@@ -43,7 +43,7 @@ def cluster() -> Iterator[distributed.LocalCluster]:
             threads_per_worker=THREADS,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
         ) as made:
             yield made
     finally:
