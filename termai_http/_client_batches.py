@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
 from ._described import described
 from ._frames import hiding, unwrap
@@ -16,6 +16,7 @@ from .models import ChatResponse
 if TYPE_CHECKING:
     import os
     from concurrent.futures import Executor
+    from typing import Literal, overload
 
     from .batch import Batch, BatchProgress
 
@@ -32,95 +33,97 @@ def many_with(on: Callable[[], Any], given: dict[str, Any]) -> Batch[Any] | Base
 class ClientBatches:
     """The part of ``Client`` that sends many chats at once."""
 
-    @overload
-    def chat_many(
-        self,
-        items: Iterable[Any],
-        *,
-        model: str | None = ...,
-        system: str | None = ...,
-        max_tokens: int | None = ...,
-        output: Any = ...,
-        max_workers: int = ...,
-        as_completed: Literal[False] = ...,
-        return_exceptions: Literal[False] = ...,
-        progress: bool | Callable[[BatchProgress], object] = ...,
-        total_timeout: float | None = ...,
-        executor: Executor | None = ...,
-        **options: Any,
-    ) -> Batch[ChatResponse]: ...
+    if TYPE_CHECKING:
 
-    @overload
-    def chat_many(
-        self,
-        items: Iterable[Any],
-        *,
-        model: str | None = ...,
-        system: str | None = ...,
-        max_tokens: int | None = ...,
-        output: Any = ...,
-        max_workers: int = ...,
-        as_completed: Literal[False] = ...,
-        return_exceptions: Literal[True],
-        progress: bool | Callable[[BatchProgress], object] = ...,
-        total_timeout: float | None = ...,
-        executor: Executor | None = ...,
-        **options: Any,
-    ) -> Batch[ChatResponse | TermaiHttpError]: ...
+        @overload
+        def chat_many(
+            self,
+            items: Iterable[Any],
+            *,
+            model: str | None = ...,
+            system: str | None = ...,
+            max_tokens: int | None = ...,
+            output: Any = ...,
+            max_workers: int = ...,
+            as_completed: Literal[False] = ...,
+            return_exceptions: Literal[False] = ...,
+            progress: bool | Callable[[BatchProgress], object] = ...,
+            total_timeout: float | None = ...,
+            executor: Executor | None = ...,
+            **options: Any,
+        ) -> Batch[ChatResponse]: ...
 
-    @overload
-    def chat_many(
-        self,
-        items: Iterable[Any],
-        *,
-        model: str | None = ...,
-        system: str | None = ...,
-        max_tokens: int | None = ...,
-        output: Any = ...,
-        max_workers: int = ...,
-        as_completed: Literal[True],
-        return_exceptions: Literal[False] = ...,
-        progress: bool | Callable[[BatchProgress], object] = ...,
-        total_timeout: float | None = ...,
-        executor: Executor | None = ...,
-        **options: Any,
-    ) -> Batch[tuple[int, ChatResponse]]: ...
+        @overload
+        def chat_many(
+            self,
+            items: Iterable[Any],
+            *,
+            model: str | None = ...,
+            system: str | None = ...,
+            max_tokens: int | None = ...,
+            output: Any = ...,
+            max_workers: int = ...,
+            as_completed: Literal[False] = ...,
+            return_exceptions: Literal[True],
+            progress: bool | Callable[[BatchProgress], object] = ...,
+            total_timeout: float | None = ...,
+            executor: Executor | None = ...,
+            **options: Any,
+        ) -> Batch[ChatResponse | TermaiHttpError]: ...
 
-    @overload
-    def chat_many(
-        self,
-        items: Iterable[Any],
-        *,
-        model: str | None = ...,
-        system: str | None = ...,
-        max_tokens: int | None = ...,
-        output: Any = ...,
-        max_workers: int = ...,
-        as_completed: Literal[True],
-        return_exceptions: Literal[True],
-        progress: bool | Callable[[BatchProgress], object] = ...,
-        total_timeout: float | None = ...,
-        executor: Executor | None = ...,
-        **options: Any,
-    ) -> Batch[tuple[int, ChatResponse | TermaiHttpError]]: ...
+        @overload
+        def chat_many(
+            self,
+            items: Iterable[Any],
+            *,
+            model: str | None = ...,
+            system: str | None = ...,
+            max_tokens: int | None = ...,
+            output: Any = ...,
+            max_workers: int = ...,
+            as_completed: Literal[True],
+            return_exceptions: Literal[False] = ...,
+            progress: bool | Callable[[BatchProgress], object] = ...,
+            total_timeout: float | None = ...,
+            executor: Executor | None = ...,
+            **options: Any,
+        ) -> Batch[tuple[int, ChatResponse]]: ...
 
-    @overload
-    def chat_many(
-        self,
-        items: Iterable[Any],
-        *,
-        model: str | None = ...,
-        system: str | None = ...,
-        max_tokens: int | None = ...,
-        output: Any = ...,
-        max_workers: int = ...,
-        as_completed: bool = ...,
-        return_exceptions: bool = ...,
-        progress: bool | Callable[[BatchProgress], object] = ...,
-        total_timeout: float | None = ...,
-        executor: Executor | None = ...,
-        **options: Any,
-    ) -> Batch[Any]: ...
+        @overload
+        def chat_many(
+            self,
+            items: Iterable[Any],
+            *,
+            model: str | None = ...,
+            system: str | None = ...,
+            max_tokens: int | None = ...,
+            output: Any = ...,
+            max_workers: int = ...,
+            as_completed: Literal[True],
+            return_exceptions: Literal[True],
+            progress: bool | Callable[[BatchProgress], object] = ...,
+            total_timeout: float | None = ...,
+            executor: Executor | None = ...,
+            **options: Any,
+        ) -> Batch[tuple[int, ChatResponse | TermaiHttpError]]: ...
+
+        @overload
+        def chat_many(
+            self,
+            items: Iterable[Any],
+            *,
+            model: str | None = ...,
+            system: str | None = ...,
+            max_tokens: int | None = ...,
+            output: Any = ...,
+            max_workers: int = ...,
+            as_completed: bool = ...,
+            return_exceptions: bool = ...,
+            progress: bool | Callable[[BatchProgress], object] = ...,
+            total_timeout: float | None = ...,
+            executor: Executor | None = ...,
+            **options: Any,
+        ) -> Batch[Any]: ...
 
     @hiding
     @described
