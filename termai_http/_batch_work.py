@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -217,10 +218,12 @@ class Work:
         """Read ahead, at least one item where there is room.
 
         Where a result waits to be delivered only what keeps the workers busy is read, and only as
-        long as that takes no time that anybody notices: an iterator may wait for its items.
+        long as that takes no time that anybody notices: an iterator may wait for its items, what
+        is no list.
         """
         clock = self._plan.core.clock
-        until = clock.monotonic() + _BRISK
+        at_hand = isinstance(self._plan.items, (list, tuple))
+        until = math.inf if at_hand else clock.monotonic() + _BRISK
         while not self._failing and self._read - self._delivered < self._room:
             if self._items is None or self._closed:
                 return

@@ -30,6 +30,7 @@ from termai_http import (
     MissingKeyError,
     RetryConfig,
     TermaiHttpError,
+    _batch_work,
     chat_many,
 )
 from termai_http._batch_task import _cores, _here, carry_out, unregister
@@ -97,6 +98,16 @@ class Flawed(Executor):
         """Return what failed."""
         future: Future[Any] = Future()
         future.set_exception(self.error)
+        return future
+
+
+class Inline(Executor):
+    """Carries out a call before it returns."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Return what is done."""
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
         return future
 
 
@@ -389,6 +400,19 @@ def test_an_executor_that_is_shut_down_meanwhile(served: Server) -> None:
         with pytest.raises(ConfigurationError, match="shut down: it cancelled an item") as caught:
             list(batch)
         assert caught.value.done[0] is first  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("kind", "read"), [(list, 4), (tuple, 4), (iter, 1)])
+def test_what_is_at_hand_is_begun_before_a_result_is_given(
+    kind: Any, read: int, served: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list is read ahead however slow the machine is; an iterator may have to wait itself."""
+    monkeypatch.setattr(_batch_work, "_BRISK", -1.0)
+    items = kind(["a", "b", "c", "d", "e"])
+    batch = chat_many(items, model=MODEL, max_workers=2, executor=Inline(), api_key_env="TEAM_KEY")
+    assert next(batch).text == "You said: a"
+    assert len(served.requests) == read
+    assert len(list(batch)) == 4
 
 
 def test_an_executor_that_loses_its_items_is_not_waited_for() -> None:
