@@ -29,10 +29,16 @@ class TermaiHttpConfig(AppConfig):
 
     def ready(self) -> None:
         """Let the process-wide client start from the settings, once it is used."""
-        from .checks import check_deployment, check_environment, check_middleware, check_settings
+        from .checks import (
+            check_access,
+            check_deployment,
+            check_environment,
+            check_middleware,
+            check_settings,
+        )
 
         _shared.start_from(conf.configuration)
         setting_changed.connect(follow, dispatch_uid="termai_http")
-        for check in (check_settings, check_environment, check_middleware):
+        for check in (check_settings, check_environment, check_access, check_middleware):
             checks.register(check, "termai_http")
         checks.register(check_deployment, "termai_http", deploy=True)

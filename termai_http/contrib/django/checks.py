@@ -19,7 +19,13 @@ from ...errors import ConfigurationError
 from .conf import NAME, Options, configuration, options, read, setting
 from .middleware import RequestTimeoutMiddleware
 
-__all__ = ["check_deployment", "check_environment", "check_middleware", "check_settings"]
+__all__ = [
+    "check_access",
+    "check_deployment",
+    "check_environment",
+    "check_middleware",
+    "check_settings",
+]
 
 _IDS = {"unknown": "E001", "value": "E002", "shape": "E003", "credential": "E004"}
 _MIDDLEWARE = "termai_http.contrib.django.middleware.RequestTimeoutMiddleware"
@@ -90,6 +96,27 @@ def _files(config: HttpClientConfig) -> Iterator[tuple[str, str]]:
     certificates = config.client_cert or ()
     for path in (certificates,) if isinstance(certificates, str) else certificates:
         yield "CLIENT_CERT", path
+
+
+def check_access(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Judge whether the path of the function that guards the status page leads to one."""
+    chosen = _options()
+    path = None if chosen is None else chosen.status.access
+    if not isinstance(path, str):
+        return []
+    try:
+        if callable(import_string(path)):
+            return []
+        reason = "it is no function"
+    except ImportError as error:
+        reason = str(error)
+    return [
+        Error(
+            f"{NAME}['STATUS']['ACCESS']: {path!r} cannot be used: {reason}.",
+            hint="Give the dotted path of a function that takes the request.",
+            id="termai_http.E007",
+        )
+    ]
 
 
 def check_middleware(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:

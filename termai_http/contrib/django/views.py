@@ -108,7 +108,8 @@ def _as_json(request: HttpRequest) -> HttpResponse:
     refused = refusal_as_json(request)
     if refused is not None:
         return refused
-    return JsonResponse(snapshot(options().status.recent), headers={"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return JsonResponse(snapshot(options().status.recent), headers=headers)
 
 
 def _asset(name: str, kind: str) -> HttpResponse:

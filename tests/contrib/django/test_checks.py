@@ -49,6 +49,8 @@ def found(given: Any = None, *, deploy: bool = False, **changed: Any) -> dict[st
         ({"OPENAI_API_KEY": "sk-secret"}, "E004", "Set OPENAI_API_KEY"),
         ({"CA_BUNDLE": "/no/such.pem"}, "E006", "no file '/no/such.pem'"),
         ({"CLIENT_CERT": ("/no/a.pem", "/no/b.pem")}, "E006", "no file '/no/"),
+        ({"STATUS": {"ACCESS": "no.such.function"}}, "E007", "No module named 'no'"),
+        ({"STATUS": {"ACCESS": "django.VERSION"}}, "E007", "it is no function"),
         ({"PROXIES": {"https": "http://me:sk-secret@proxy:3128"}}, "W001", "HTTPS_PROXY"),
     ],
 )

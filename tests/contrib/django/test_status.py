@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -304,19 +305,26 @@ def test_only_looks_are_answered(site: Client) -> None:
         assert get(site, where)["Cache-Control"] == "no-store"
 
 
-def test_numbers_are_written_for_the_page_whatever_the_language(browse: Browse) -> None:
+def test_numbers_are_written_for_the_page_whatever_the_language(
+    browse: Browse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A site in German with its separators still places the columns of its plots."""
     site = browse(
         page(),
         MIDDLEWARE=[f"{__name__}.Login"],
         LANGUAGE_CODE="de",
         USE_THOUSAND_SEPARATOR=True,
-        TERMAI_HTTP={"STATUS": {"REFRESH": 1.5}},
+        TERMAI_HTTP={"STATUS": {"REFRESH": 3600.5}},
+    )
+    monkeypatch.setattr(
+        "termai_http.contrib.django.status.os", SimpleNamespace(getpid=lambda: 12345)
     )
     for seconds in (0.02, 0.02, 0.02, 0.5):
         termai_http.client().metrics.record_request(seconds, success=True)
     shown = text(site)
-    assert 'data-refresh="1.5"' in shown
+    assert 'data-refresh="3600.5"' in shown
+    assert 'content="3600"' in shown
+    assert "worker 12345 on" in shown
     numbers = re.findall(r' (?:x1?|x2|y|width|height)="([^"]*)"', shown)
     assert len(numbers) > 50
     assert all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", number) for number in numbers)
