@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from . import calls, connections, imports, memory, parts, sharing, streams, threads
+from . import batch, calls, connections, imports, memory, parts, sharing, status, streams, threads
 from ._goals import goals
 from ._measure import Bench
 from ._page import machine, missing, write
@@ -35,6 +35,8 @@ _PARTS: dict[str, list[_Part]] = {
     "streams": [streams.streamed, streams.memory],
     "imports": [imports.imports],
     "memory": [memory.growth],
+    "batch": [batch.big_jobs, batch.resumed],
+    "status": [status.status_pages],
     "parts": [parts.parts],
 }
 

@@ -1,7 +1,8 @@
 """One client in a process of its own: carries out what is asked on stdin, a line of JSON each.
 
-``python -m benchmarks._worker calls PEER URL BUNDLE THREADS`` or ``streams PEER API``. It imports
-no more than it needs, since its memory is measured, too.
+``python -m benchmarks._worker calls PEER URL BUNDLE THREADS``, ``streams PEER API``,
+``batch PEER URL WORKERS`` or ``status PEER``. It imports no more than it needs, since its memory is
+measured, too.
 """
 
 from __future__ import annotations
@@ -247,6 +248,18 @@ def _first(pieces: Iterator[str]) -> str:
     return piece
 
 
+def _target(kind: str, name: str, rest: list[str]) -> Any:
+    if kind == "batch":
+        from ._batch_calls import Batches
+
+        return Batches(*rest)
+    if kind == "status":
+        from ._status_pages import StatusPages
+
+        return StatusPages()
+    return (_Calls if kind == "calls" else _Streams)(name, *rest)
+
+
 def main() -> None:
     """Answer until stdin ends."""
     kind, name, *rest = sys.argv[1:]
@@ -254,7 +267,7 @@ def main() -> None:
         # Where it is installed, it is used by itself; the rows compare the same decoder.
         sys.modules["orjson"] = None  # type: ignore[assignment]
     _raise_descriptor_limit()
-    target = (_Calls if kind == "calls" else _Streams)(name, *rest)
+    target = _target(kind, name, rest)
     for line in sys.stdin:
         asked = json.loads(line)
         answer = getattr(target, asked.pop("do"))(**asked)
