@@ -19,7 +19,7 @@ WORKERS = 256
 MANY, PLAIN = "chat_many", "chat() in plain threads"
 GROWN = "chat_many: memory grown"
 RESUMED, RESUME_PEAK = "chat_many: a second run", "chat_many: a second run, peak"
-_PROMPTS, _QUICK_PROMPTS = 10_000, 2560
+_PROMPTS, _QUICK_PROMPTS = 10_000, 7_680
 _LINES = 1_000_000
 _MB = 2**20
 

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import TracebackType
 
 import pytest
@@ -96,6 +97,12 @@ class Terminal:
         while self._read():
             pass
         return self.process.wait(PATIENCE), self.seen[self._read_to :]
+
+    def wait_for_input(self) -> None:
+        """Wait until the process sleeps: Python hears a signal that comes right before too late."""
+        place = Path(f"/proc/{self.process.pid}/stat")
+        while place.exists() and place.read_text().rpartition(")")[2].split()[0] != "S":
+            select.select([], [], [], 0.01)
 
     def sockets(self) -> int:
         """Count the sockets that the process has."""
@@ -206,6 +213,7 @@ def test_ctrl_c_at_the_prompt_ends_it(termai_server: Server, typed: str) -> None
         terminal.press(typed)
         if typed:
             terminal.wait_for(typed)
+        terminal.wait_for_input()
         terminal.press(CTRL_C)
         code, shown = terminal.end()
     assert code == 0
