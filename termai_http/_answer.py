@@ -12,11 +12,13 @@ from typing import Any, cast
 
 from ._answer_head import AnswerHead
 from ._call import Attempt, active
-from ._socket import bind_time
+from ._socket import bind_time, unread, wait_to_read
 
 __all__ = ["Answer", "BadFraming", "TooLong", "check_length"]
 
 _MOST_INTERIM = 10
+# Of a read that was waited for to its end; 0 would be no timeout, but a socket that never waits.
+_SHORTEST = 0.001
 _LONGEST_LINE = 65536
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}[ \t]*(?:;[^\n]*)?\r?\n")
 # As nearly every chunk begins.
@@ -56,6 +58,8 @@ class _BoundReader(io.RawIOBase):
         self._attempt = weakref.ref(attempt)
         self.head = bytearray()
         self.dry = False
+        # Seconds that were waited for the next read already.
+        self._waited = 0.0
 
     @property
     def attempt(self) -> Attempt:
@@ -87,12 +91,25 @@ class _BoundReader(io.RawIOBase):
             size = min(len(self._came), len(buffer))
             buffer[:size], self._came = self._came[:size], self._came[size:]
         else:
-            bind_time(self._sock, attempt.read_budget())
+            bind_time(self._sock, max(attempt.read_budget(self._waited), _SHORTEST))
             size = self._raw.readinto(buffer) or 0
+            self._waited = 0.0
             attempt.received += size
         if in_head:
             self.head += memoryview(buffer)[:size]
         return size
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long at most, and no longer than a read may; tell whether to read now.
+
+        Raises:
+            OSError: The attempt has no time left, or the socket is closed; so does a read.
+        """
+        left = min(seconds, self.attempt.read_budget(self._waited))
+        if left <= 0 or unread(self._sock) or wait_to_read(self._sock, left):
+            return True
+        self._waited += left
+        return left < seconds
 
     def close(self) -> None:
         if not self.closed:
@@ -161,6 +178,22 @@ class Answer(http.client.HTTPResponse):
             raise http.client.IncompleteRead(b"", self.length)
         if self.fp is not None:
             self._close_conn()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, so many seconds at most, until a part of the body came or ended; tell whether.
+
+        Raises:
+            OSError: The attempt has no time left, or the socket is closed; so does a read.
+        """
+        bound = self._bound
+        if bound is None or self.fp is None:
+            return True
+        came = self._came(bound)
+        if self.chunk_left == 0 and came == b"\r\n":
+            # The end of a chunk whose data was read.
+            self.fp.read(2)
+            self.chunk_left, came = None, b""
+        return bool(came) or bound.wait(seconds)
 
     def _read_status(self) -> tuple[str, int, str]:
         guarded = self._bound is not None
@@ -273,10 +306,13 @@ class Answer(http.client.HTTPResponse):
         return int(line.split(b";", 1)[0], 16)
 
     def _buffered(self, bound: _BoundReader) -> int:
-        """Return the bytes that came and were not read, without reading the socket."""
+        """Return how many bytes came and were not read, without reading the socket."""
+        return len(self._came(bound))
+
+    def _came(self, bound: _BoundReader) -> bytes:
         bound.dry = True
         try:
-            return len(self.fp.peek())
+            return bytes(self.fp.peek())
         finally:
             bound.dry = False
 

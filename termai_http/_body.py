@@ -14,9 +14,11 @@ from .errors import InvalidResponseError, ResponseTooLarge, TruncatedResponse
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["pieces", "read_body"]
+__all__ = ["WHOLE", "pieces", "read_body", "wait_for_piece"]
 
 _CHUNK = 65536
+WHOLE = _CHUNK
+"""Bytes of a piece after which another one may be at hand."""
 _MOST_AT_ONCE = 1024 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -73,6 +75,20 @@ def pieces(response: requests.Response | Source, limit: int) -> Iterator[bytes]:
         return _decoded(_raw_pieces(raw), coding, limit)
     # What a test put in the place of urllib3's response decodes itself, if at all.
     return _decoded(cast("requests.Response", response).iter_content(_CHUNK), "", limit)
+
+
+def wait_for_piece(response: requests.Response | Source, seconds: float) -> bool:
+    """Wait, so many seconds at most, until a part of the body came or ended; tell whether.
+
+    True, too, where that cannot be told: of what a test put in the place of urllib3's response.
+
+    Raises:
+        OSError: There is no time left, or the socket is closed; so does a read.
+    """
+    raw = getattr(response, "raw", None)
+    source: Any = response if raw is None else getattr(raw, "_fp", None)
+    wait = getattr(source, "wait", None)
+    return wait is None or bool(wait(seconds))
 
 
 def _length_of(raw: Any) -> int | None:

@@ -271,11 +271,15 @@ class Attempt:
         """Return the seconds that connecting may take; raises as ``budget``."""
         return min(self.limits.connect_timeout, self.budget())
 
-    def read_budget(self) -> float:
-        """Return the seconds that the next read may take; raises as ``budget``."""
+    def read_budget(self, waited: float = 0.0) -> float:
+        """Return the seconds that the next read may take; raises as ``budget``.
+
+        Args:
+            waited: Seconds that were waited for it already.
+        """
         left = self.budget()
         limit = self.limits.read_timeout
-        return left if limit is None else min(limit, left)
+        return left if limit is None else min(limit - waited, left)
 
 
 class Bond(Protocol):

@@ -82,6 +82,10 @@ class DirectAnswer:
         """Bytes of the body as they were announced; None where nothing was."""
         return None if self._answer is None else self._answer.length
 
+    def wait(self, seconds: float) -> bool:
+        """Wait as ``Answer.wait``."""
+        return not isinstance(self._answer, Answer) or self._answer.wait(seconds)
+
     def raw_pieces(self) -> Iterator[bytes]:
         """Yield the body as it arrives, in its content coding; then its connection goes back."""
         assert self._answer is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from ._body import pieces
+from ._body import WHOLE, pieces, wait_for_piece
 from ._call import Attempt, active
 from ._mapping import FOREIGN, map_exception
 from .errors import TermaiHttpError
@@ -50,6 +50,7 @@ class OpenBody:
         self._holder = holder
         self._host = host
         self.reading = False
+        self._more = False
         holder.lease.reader = weakref.ref(self)
         # A hook may have read it, or a test made it by hand.
         whole = getattr(response, "_content", None)
@@ -65,6 +66,7 @@ class OpenBody:
             if self._attempt.call.interrupted is not None:
                 raise ConnectionAbortedError("the call was interrupted")
             piece = next(self._pieces, b"")
+            self._more = len(piece) >= WHOLE
             if piece or self._attempt.call.interrupted is None:
                 return piece
             # A socket that another thread shut down ends as one that its server closed.
@@ -81,6 +83,26 @@ class OpenBody:
             active.restore(outer)
         self.close()
         return failure
+
+    def wait_until(self, instant: float) -> bool:
+        """Wait until there is something to read, or an instant is there; tell whether it came.
+
+        The end of the body is something, an error is, and an interrupt; so is what cannot be told.
+        """
+        call = self._attempt.call
+        left = instant - call.clock.monotonic()
+        if left <= 0:
+            return False
+        if self._more:
+            return True
+        self.reading = True
+        try:
+            came = call.interrupted is not None or wait_for_piece(self.response, left)
+        except (OSError, ValueError):
+            came = True
+        finally:
+            self.reading = False
+        return came or call.interrupted is not None
 
     def close_unless_reading(self) -> None:
         """Close it, from any thread, unless it is just being read: then its reader has to."""

@@ -16,7 +16,15 @@ from urllib3.util.wait import wait_for_read, wait_for_write
 
 from ._call import Attempt
 
-__all__ = ["bind_time", "has_come", "open_socket", "poll_of", "socket_options"]
+__all__ = [
+    "bind_time",
+    "has_come",
+    "open_socket",
+    "poll_of",
+    "socket_options",
+    "unread",
+    "wait_to_read",
+]
 
 _LOOK_UP = 0.1
 # Without it, it takes a call of the system more, in which other threads run.
@@ -71,6 +79,19 @@ def bind_time(sock: Any, seconds: float) -> None:
 def has_come(sock: Any) -> bool:
     """Tell, without waiting, whether bytes came, or the end of what the peer sends."""
     return bool(poll_of(sock)(0.0))
+
+
+def wait_to_read(sock: Any, seconds: float) -> bool:
+    """Wait so long at most until bytes come, or their end; tell whether they did."""
+    return bool(poll_of(sock)(seconds))
+
+
+def unread(sock: Any) -> bool:
+    """Tell whether TLS keeps bytes that came, of which the system's socket knows nothing more."""
+    # Within a proxy's own TLS it is urllib3's, with a buffer before its TLS.
+    inner = getattr(sock, "sslobj", sock)
+    pending, before = getattr(inner, "pending", None), getattr(sock, "incoming", None)
+    return bool((pending is not None and pending()) or (before is not None and before.pending))
 
 
 def poll_of(sock: Any) -> Callable[[float], Any]:

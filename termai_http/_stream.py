@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from .config import Limits
     from .dialects._base import Decoded, StreamDecoder
 
-__all__ = ["EventSource", "Stream", "not_a_stream"]
+__all__ = ["SILENCE", "EventSource", "Stream", "not_a_stream"]
 
 _PARTS = frozenset({"thinking", "tool_call", "tool_call_delta", "finish"})
 _MOST_AHEAD = 256 * 1024
 _EVENT_OVERHEAD = 128
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+SILENCE: Piece = ("silence", "", _NOTHING)
+"""Stands for a piece that did not come in time."""
 
 
 class EventSource:
@@ -79,7 +81,7 @@ class EventSource:
                 self._ready.extend(pieces)
         return None if self._begun else self.failure or not_a_stream("empty")
 
-    def next(self, *, texts: bool = False) -> Piece | None:
+    def next(self, *, texts: bool = False, until: float | None = None) -> Piece | None:
         """Return the next piece; None at the end, a good one where there is no ``failure``.
 
         What came before an error comes out before it, however the bytes were cut; only the deadline
@@ -88,6 +90,7 @@ class EventSource:
         Args:
             texts: Whether only texts are wanted. Most events need not be read whole for that, and
                 then their pieces are without the vendor's own event.
+            until: The instant from which on ``SILENCE`` is returned where none came; None to wait.
         """
         if self._open and (early := self.body.ended_early()) is not None:
             self._dropped = self._untaken()
@@ -109,6 +112,8 @@ class EventSource:
                 ready.extend(pieces)
                 break
             else:
+                if until is not None and not self.body.wait_until(until):
+                    return SILENCE
                 self._read()
         return ready.popleft() if ready else None
 
@@ -255,14 +260,36 @@ class Stream:
         while (piece := self._next()) is not None:
             yield _event(piece)
 
-    def _next(self, *, texts: bool = False) -> Piece | None:
+    def next_within(self, seconds: float | None, *, texts: bool) -> Any:
+        """Return the next text or event, ``SILENCE`` where none came for so long, None at the end.
+
+        For who has to do something else meanwhile; raises as iterating over it does.
+
+        Args:
+            seconds: How long to wait; None as long as iterating over it does.
+            texts: Whether texts are wanted, and no events.
+        """
+        now = self._call.clock.monotonic
+        until = None if seconds is None else now() + seconds
+        while (piece := self._next(texts=texts, until=until)) is not None:
+            if piece is SILENCE:
+                return SILENCE
+            if not texts:
+                return _event(piece)
+            if piece[0] == "text" and piece[1]:
+                return piece[1]
+            if until is not None and now() >= until:
+                return SILENCE
+        return None
+
+    def _next(self, *, texts: bool = False, until: float | None = None) -> Piece | None:
         if not self._open:
             return None
         if self._source.body.reading:
             raise RuntimeError("Another thread is reading this stream.")
         error: TermaiHttpError | None = None
         try:
-            piece = self._source.next(texts=texts)
+            piece = self._source.next(texts=texts, until=until)
             if piece is None:
                 error = self._conclude()
         except BaseException as torn:

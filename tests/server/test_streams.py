@@ -224,10 +224,10 @@ class Meanwhile:
         self._armed, self._waiting = threading.Event(), threading.Event()
         real = Attempt.read_budget
 
-        def watched(attempt: Attempt) -> float:
+        def watched(attempt: Attempt, *waited: float) -> float:
             if self._armed.is_set():
                 self._waiting.set()
-            return real(attempt)
+            return real(attempt, *waited)
 
         monkeypatch.setattr(Attempt, "read_budget", watched)
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextvars
 import json
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.http import StreamingHttpResponse
 
 from ..._log import log
-from ..._stream import Stream
+from ..._stream import SILENCE, Stream
 from ...errors import (
     CallCancelled,
     ClientClosed,
@@ -25,9 +22,6 @@ from .conf import options
 
 __all__ = ["sse_response"]
 
-_MOST_AHEAD = 64
-_SILENCE = object()
-_END = object()
 # A browser's EventSource that lost its connection asks again, which is a second call to pay.
 _FIRST = b"retry: 86400000\n"
 _HEADERS = {
@@ -61,8 +55,7 @@ def sse_response(
         headers: Headers to add, or to have instead of those that keep proxies from buffering.
 
     While the model is silent, a comment goes out every ``TERMAI_HTTP["HEARTBEAT"]`` seconds: it
-    keeps proxies from hanging up, and finds out whether the browser did. A thread of the response's
-    own reads the stream for that; with None there is neither.
+    keeps proxies from hanging up, and finds out whether the browser did. With None there is none.
 
     Returns:
         A response for a WSGI server; an ASGI server would read all of it before it sends any.
@@ -81,61 +74,6 @@ def sse_response(
     )
 
 
-class _Reader:
-    """Reads in a thread of its own, so that its user can wait for a while only.
-
-    Args:
-        items: What to read.
-    """
-
-    def __init__(self, items: Iterator[Any]) -> None:
-        self._items = items
-        self._changed = threading.Condition()
-        self._ready: deque[Any] = deque()
-        self._stopped = False
-        self._error: BaseException | None = None
-        run = contextvars.copy_context().run
-        thread = threading.Thread(
-            target=run, args=(self._read,), name="termai-http-events", daemon=True
-        )
-        thread.start()
-
-    def _read(self) -> None:
-        try:
-            for item in self._items:
-                if not self._put(item):
-                    return
-        except BaseException as error:
-            # Raised again where the response is made.
-            self._error = error.with_traceback(None)
-        self._put(_END)
-
-    def _put(self, item: Any) -> bool:
-        with self._changed:
-            while len(self._ready) >= _MOST_AHEAD and not self._stopped:
-                self._changed.wait()
-            self._ready.append(item)
-            self._changed.notify_all()
-            return not self._stopped
-
-    def next(self, seconds: float) -> Any:
-        """Return the next item, ``_END`` after the last, or ``_SILENCE`` after so many seconds."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._ready, seconds):
-                return _SILENCE
-            item = self._ready.popleft()
-            self._changed.notify_all()
-        if item is _END and self._error is not None:
-            raise self._error
-        return item
-
-    def stop(self) -> None:
-        """Let the thread end; it is not waited for."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-
-
 class _Events:
     """The body of the response: an iterator that its server closes."""
 
@@ -145,8 +83,6 @@ class _Events:
         self._stream = stream
         self._encode = encode
         self._heartbeat = heartbeat
-        self._items: Iterator[Any] = iter(stream) if encode is None else stream.events()
-        self._reader: _Reader | None = None
         self._begun = False
         self._over = False
 
@@ -168,22 +104,14 @@ class _Events:
 
     def _next(self) -> bytes:
         while True:
-            item = self._take()
-            if item is _SILENCE:
+            item = self._stream.next_within(self._heartbeat, texts=self._encode is None)
+            if item is SILENCE:
                 return b": waiting\n\n"
-            if item is _END:
+            if item is None:
                 return self._done()
             value = {"text": item} if self._encode is None else self._encode(item)
             if value is not None:
                 return _event(value)
-
-    def _take(self) -> Any:
-        if self._heartbeat is None:
-            return next(self._items, _END)
-        if self._reader is None:
-            # In the thread that answers: a worker may be forked after the view was loaded.
-            self._reader = _Reader(self._items)
-        return self._reader.next(self._heartbeat)
 
     def _done(self) -> bytes:
         reply = self._stream.response
@@ -207,15 +135,11 @@ class _Events:
         """Cancel the stream unless it was read to its end; safe to repeat."""
         self._over = True
         self._stream.close()
-        if self._reader is not None:
-            self._reader.stop()
 
     def __del__(self) -> None:
         # A server that forgot to close it; a finalizer must not end the call by itself.
         if not getattr(self, "_over", True):
             self._stream.cancel()
-            if self._reader is not None:
-                self._reader.stop()
 
 
 def _event(value: Any, name: str | None = None) -> bytes:
