@@ -7,19 +7,21 @@ import os
 import ssl
 from collections.abc import Callable, Iterator
 
+import attrs
+
 from ._call import Clock
 from ._client import Client
-from ._doctor_call import NO_KEY, Endpoint, call_checks, path_check, refused
+from ._doctor_call import BASE_URL_OPTION, NO_KEY, Endpoint, call_checks, path_check, refused
 from ._doctor_probes import Way
-from ._doctor_setup import bare_url, proxy_of, setting_checks, version_checks
-from ._doctor_values import Check, all_is_well, as_fields
+from ._doctor_setup import bare_url, proxy_of, proxy_setting, setting_checks, version_checks
+from ._doctor_values import Check, all_is_well, as_fields, milliseconds
 from ._environment import Environment
 from ._options import PROVIDERS, CallOptions
 from ._target import BASE_URL_VARIABLES, KEY_VARIABLES, Account, Target, resolve
 from .config import HttpClientConfig
 from .errors import ConfigurationError, TermaiHttpError
 
-__all__ = ["Check", "all_is_well", "as_fields", "examine"]
+__all__ = ["Check", "all_is_well", "as_fields", "examine", "milliseconds"]
 
 
 def examine(
@@ -68,13 +70,13 @@ def _examine(
     found = _configured(config)
     contexts: list[ssl.SSLContext] = []
     yield from setting_checks(found, os.environ, contexts.append)
-    # A setting that is wrong shall not hide what else is.
     used = HttpClientConfig() if isinstance(found, ConfigurationError) else found
     for provider in providers:
         endpoint, outcome = _endpoint(provider, base_url, used)
         check = functools.partial(Check, part=endpoint.part)
         if isinstance(outcome, TermaiHttpError):
-            what, advice = outcome.message, _base_url_advice(provider, base_url)
+            given = base_url or os.environ.get(BASE_URL_VARIABLES[provider], "")
+            what, advice = outcome.message, _base_url_advice(provider, base_url, given)
             yield check(name="base URL", state="fail", what=what, advice=advice)
         elif not contexts:
             what = "not tried: the settings above are wrong"
@@ -95,7 +97,7 @@ def _endpoint(
     provider: str, base_url: str | None, config: HttpClientConfig
 ) -> tuple[Endpoint, Target | TermaiHttpError]:
     """Return where the calls go, and what they are made with or why none can be."""
-    has_key = any(os.environ.get(name, "").strip() for name in KEY_VARIABLES[provider])
+    holders = (name for name in KEY_VARIABLES[provider] if os.environ.get(name, "").strip())
     given = base_url
     if given is None:
         given = os.environ.get(BASE_URL_VARIABLES[provider]) or None
@@ -114,14 +116,17 @@ def _endpoint(
         provider=provider,
         base_url=base_url,
         url=models_url,
-        has_key=has_key,
+        key_variable=next(holders, None),
     )
     return endpoint, outcome
 
 
-def _base_url_advice(provider: str, base_url: str | None) -> str:
-    where = "--base-url (or base_url=)" if base_url is not None else BASE_URL_VARIABLES[provider]
-    return f"Set {where} to where the API lives, as https://host/v1, or leave it out."
+def _base_url_advice(provider: str, option: str | None, given: str) -> str:
+    where = BASE_URL_OPTION if option is not None else BASE_URL_VARIABLES[provider]
+    advice = f"Set {where} to where the API lives, as https://host/v1, or leave it out."
+    if given.startswith("http://"):
+        advice += " TERMAI_HTTP_ALLOW_HTTP=1 permits http:// to other machines."
+    return advice
 
 
 def _endpoint_checks(
@@ -134,18 +139,22 @@ def _endpoint_checks(
 ) -> Iterator[Check]:
     check = functools.partial(Check, part=endpoint.part)
     yield _key_check(check, endpoint)
+    found = Environment.read(config)
     try:
-        proxies = Environment.read(config).proxies_for(target.models_url)
+        proxy = next(iter(found.proxies_for(target.models_url).values()), "")
     except ConfigurationError as error:
         yield check(name="proxy", state="fail", what=error.message, advice=refused(error))
         return
-    proxy = next(iter(proxies.values()), "")
     if proxy:
+        scheme = next(key for key, value in found.proxies.items() if value == proxy)
+        setting = proxy_setting(config, scheme.partition("://")[0], os.environ)
+        endpoint = attrs.evolve(endpoint, proxy_setting=setting)
         yield check(name="proxy", state="ok", what=f"by {proxy_of(proxy)}")
     with Way(
         part=endpoint.part,
         url=target.base_url,
         proxy=proxy,
+        proxy_setting=endpoint.proxy_setting,
         context=context,
         clock=clock,
         end=end,
@@ -164,7 +173,7 @@ def _endpoint_checks(
 def _key_check(check: Callable[..., Check], endpoint: Endpoint) -> Check:
     variables = KEY_VARIABLES[endpoint.provider]
     names = " or ".join(variables)
-    if endpoint.has_key:
-        return check(name="key", state="ok", what=f"from {names}")
+    if endpoint.key_variable is not None:
+        return check(name="key", state="ok", what=f"from {endpoint.key_variable}")
     advice = f"Set {variables[0]}; without a key only the way there is tried."
     return check(name="key", state="warn", what=f"none: {names} is not set", advice=advice)

@@ -11,8 +11,9 @@ import attrs
 
 from ._direct_check import direct_works
 from ._doctor_advice import call_advice
-from ._doctor_values import Check
+from ._doctor_values import Check, milliseconds
 from ._ordinary import find_pool_of
+from ._target import BASE_URL_VARIABLES
 from ._values import Value
 from .config import RetryConfig, direct_allowed
 from .errors import (
@@ -27,13 +28,14 @@ from .errors import (
 if TYPE_CHECKING:
     from ._client import Client
 
-__all__ = ["NO_KEY", "Endpoint", "call_checks", "path_check", "refused"]
+__all__ = ["BASE_URL_OPTION", "NO_KEY", "Endpoint", "call_checks", "path_check", "refused"]
 
 _ONCE = RetryConfig(max_attempts=1)
 # Only for a connection that turns out to be closed: nothing else is tried again.
 _REPLAYED = RetryConfig(max_attempts=2, retry_on_status=frozenset(), ambiguous_retries=0)
 # Any text shows whether the server answers.
 NO_KEY = "no-key"
+BASE_URL_OPTION = "--base-url"
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -45,14 +47,27 @@ class Endpoint(Value):
         provider: ``"openai"`` or ``"claude"``.
         base_url: Where the API lives, as it was given; None means the environment's or the vendor.
         url: Where the models are listed, as it may be shown.
-        has_key: Whether a key is set.
+        key_variable: The variable that holds the key; None where none is set.
+        proxy_setting: What names the proxy; empty where there is none.
     """
 
     part: str
     provider: str
     base_url: str | None
     url: str
-    has_key: bool
+    key_variable: str | None
+    proxy_setting: str = ""
+
+    def advice(self, error: TermaiHttpError) -> str:
+        """Return what to do about a call that failed."""
+        given = BASE_URL_OPTION if self.base_url is not None else None
+        return call_advice(
+            error,
+            provider=self.provider,
+            url=self.url,
+            base_url=given or BASE_URL_VARIABLES[self.provider],
+            proxy_setting=self.proxy_setting,
+        )
 
 
 def call_checks(
@@ -77,12 +92,12 @@ def call_checks(
     after = client.stats()
     if second.status is None:
         assert second.error is not None
-        advice = call_advice(second.error, endpoint.provider, endpoint.url)
+        advice = endpoint.advice(second.error)
         what = f"the second call failed: {_told(second.error)}"
         yield check(name="reuse", state="fail", what=what, advice=advice, seconds=second.seconds)
         return
     opened, reused = after.opened - before.opened, after.reused - before.reused
-    yield _reuse_check(check, opened, reused, first.seconds, second.seconds)
+    yield _reuse_check(check, opened, reused, second.seconds)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -106,7 +121,7 @@ def _call(client: Client, endpoint: Endpoint, end: float, retry: RetryConfig) ->
         models = client.list_models(
             provider=endpoint.provider,
             base_url=endpoint.base_url,
-            api_key=None if endpoint.has_key else NO_KEY,
+            api_key=NO_KEY if endpoint.key_variable is None else None,
             timeout=max(end - begun, 0.1),
             retry=retry,
         )
@@ -121,12 +136,12 @@ def _first_check(
     error, split = outcome.error, _split(outcome.seconds, steps)
     given: dict[str, Any] = {"name": "call", "seconds": outcome.seconds}
     if error is None:
-        return check(state="ok", what=f"200, {outcome.models} models ({split})", **given)
-    if isinstance(error, AuthenticationError) and not endpoint.has_key:
-        return check(state="ok", what=f"401, as it has to be without a key ({split})", **given)
+        return check(state="ok", what=f"200, {outcome.models} models: {split}", **given)
+    if isinstance(error, AuthenticationError) and endpoint.key_variable is None:
+        return check(state="ok", what=f"401, as it has to be without a key: {split}", **given)
     if isinstance(error, RateLimitError):
         return check(state="warn", what=f"{_told(error)} ({split})", advice=error.hint, **given)
-    advice = call_advice(error, endpoint.provider, endpoint.url)
+    advice = endpoint.advice(error)
     return check(state="fail", what=_told(error), advice=advice, **given)
 
 
@@ -140,23 +155,16 @@ def _told(error: TermaiHttpError) -> str:
 def _split(seconds: float, steps: Mapping[str, float]) -> str:
     """Tell what a call that opened a connection was spent on, the answer being what is left."""
     parts = {**steps, "answer": max(seconds - sum(steps.values()), 0.0)}
-    return ", ".join(f"{name} {_milliseconds(taken)}" for name, taken in parts.items())
+    return ", ".join(f"{name} {milliseconds(taken)}" for name, taken in parts.items())
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
-
-
-def _reuse_check(
-    check: Callable[..., Check], opened: int, reused: int, first: float, second: float
-) -> Check:
-    given: dict[str, Any] = {"name": "reuse", "seconds": second}
+def _reuse_check(check: Callable[..., Check], opened: int, reused: int, seconds: float) -> Check:
+    given: dict[str, Any] = {"name": "reuse", "seconds": seconds}
     if opened:
         advice = "The server, or a proxy, closes each connection: every call pays for a new one."
         what = f"the second call opened a connection too ({opened} opened, {reused} reused)"
         return check(state="warn", what=what, advice=advice, **given)
-    what = f"the second call used the same connection, {_milliseconds(second)}"
-    return check(state="ok", what=f"{what} after {_milliseconds(first)}", **given)
+    return check(state="ok", what="the second call used the first's connection", **given)
 
 
 def path_check(client: Client, endpoint: Endpoint, url: str) -> Check:

@@ -6,17 +6,22 @@ that is the one whose issuer matters.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
 from ._values import Value
 
-__all__ = ["Certificate", "read_certificate"]
+__all__ = ["Certificate", "certificates_shown", "read_certificate"]
 
 # X.680 and X.690: the tags that stand in the fields below.
 _VERSION, _UTC_TIME, _GENERALIZED_TIME, _BMP_STRING = 0xA0, 0x17, 0x18, 0x1E
+# RFC 8446, sections 4 and 5.1.
+_HANDSHAKE, _CERTIFICATE, _TLS_1_3 = 22, 11, 0x0304
 _NAME_PARTS = {b"\x55\x04\x0a": "organization", b"\x55\x04\x03": "common name"}
 
 
@@ -35,6 +40,40 @@ class Certificate(Value):
     subject: str
     begins: dt.datetime
     ends: dt.datetime
+
+
+@contextlib.contextmanager
+def certificates_shown(context: ssl.SSLContext) -> Iterator[list[bytes]]:
+    """Collect the peer's own certificate from each handshake made within, refused ones too.
+
+    By what CPython's ``ssl`` has for debugging since 3.8: its public part shows no certificate
+    that it refused, and nothing of the package makes a connection that verifies none. Where the
+    interpreter lacks it nothing is collected.
+
+    Args:
+        context: What TLS is made with, by one thread at a time; one of truststore's shows none.
+    """
+    shown: list[bytes] = []
+
+    def hear(_: Any, direction: str, version: int, content: int, kind: int, data: bytes) -> None:
+        if (direction, content, kind) == ("read", _HANDSHAKE, _CERTIFICATE):
+            shown.append(_leaf(data, version == _TLS_1_3))
+
+    listening: Any = context
+    listening._msg_callback = hear
+    try:
+        yield shown
+    finally:
+        listening._msg_callback = None
+
+
+def _leaf(message: bytes, has_context: bool) -> bytes:
+    """Return the first certificate of a handshake message that holds some, as far as it is one."""
+    # Type and length are 4 bytes, a request's context is a byte and what it says, the list's length
+    # is 3 and so is that of each certificate.
+    at = 4 + (1 + message[4] if has_context else 0) + 3
+    length = int.from_bytes(message[at : at + 3], "big")
+    return message[at + 3 : at + 3 + length]
 
 
 def read_certificate(der: bytes | None) -> Certificate | None:

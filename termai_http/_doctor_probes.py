@@ -16,8 +16,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from ._call import Clock
 from ._doctor_advice import dns_advice, tcp_advice, tls_advice, tls_reason, tunnel_advice
-from ._doctor_certificate import Certificate, read_certificate
+from ._doctor_certificate import Certificate, certificates_shown, read_certificate
 from ._doctor_values import Check
+from ._tls import make_context
 
 __all__ = ["Way"]
 
@@ -26,7 +27,9 @@ _PORTS["socks5h"] = 1080
 _MOST_ADDRESSES = 4
 _ADDRESS_SECONDS = 3.0
 _NOTICED_SECONDS = 0.3
-_LONGEST_HEAD = 65536
+_LONGEST_HEAD = 16384
+# A server that speaks plain HTTP may wait for ever for the end of what TLS begins with.
+_PATIENCE, _GLANCE = 1.0, 0.1
 _SOON = dt.timedelta(days=14)
 
 _Address = tuple[int, int, int, Any]
@@ -58,6 +61,7 @@ class Way:
         part: The part that the checks belong to.
         url: Where the API lives.
         proxy: URL of the proxy; empty for none.
+        proxy_setting: What names the proxy; empty for none.
         context: What TLS is made with.
         clock: Time.
         end: Monotonic instant that no step outlives.
@@ -69,6 +73,7 @@ class Way:
         part: str,
         url: str,
         proxy: str,
+        proxy_setting: str,
         context: ssl.SSLContext,
         clock: Clock,
         end: float,
@@ -78,6 +83,7 @@ class Way:
         self._check = functools.partial(Check, part=part)
         self._to, self._proxy = urlsplit(url), urlsplit(proxy) if proxy else None
         self._first = self._proxy or self._to
+        self._setting = proxy_setting
         self._context = context
         self._clock = clock
         self._end = end
@@ -132,10 +138,12 @@ class Way:
         if isinstance(outcome, OSError):
             why = outcome.strerror or str(outcome)
             what = f"{whom} {host} could not be resolved: {why}"
-            return _fail(what, dns_advice(outcome, proxied=self._proxy is not None))
+            return _fail(what, dns_advice(outcome, self._setting))
         self._addresses = list(dict.fromkeys(outcome))[:_MOST_ADDRESSES]
         shown = ", ".join(str(address[3][0]) for address in self._addresses)
         more = len(set(outcome)) - len(self._addresses)
+        if shown == host:
+            return _ok(f"{host}, an address")
         return _ok(f"{host}: {shown}" + (f" and {more} more" if more > 0 else ""))
 
     def _connect(self) -> dict[str, Any]:
@@ -160,11 +168,10 @@ class Way:
     def _judged(self, failures: list[tuple[str, OSError, float]]) -> dict[str, Any]:
         host, port = _place(self._first)
         told = "; ".join(f"{address}: {_reason(error)}" for address, error, _ in failures)
-        proxied = self._proxy is not None
         if self._address is None:
             error = failures[-1][1] if failures else OSError("no address")
-            what = f"no connection to {host}:{port} ({told})"
-            return _fail(what, tcp_advice(error, f"{host}:{port}", proxied=proxied))
+            what = f"no connection to {_at(host, port)} ({told})"
+            return _fail(what, tcp_advice(error, _at(host, port), self._setting))
         what = f"connected to {self._address[3][0]}:{port}"
         lost = sum(seconds for _, _, seconds in failures)
         if lost > _NOTICED_SECONDS:
@@ -174,7 +181,7 @@ class Way:
 
     def _secure_proxy(self) -> dict[str, Any]:
         assert self._proxy is not None
-        return self._handshake(_place(self._proxy)[0], "the proxy")
+        return self._handshake(self._proxy, "the proxy")
 
     def _open_tunnel(self) -> dict[str, Any]:
         assert self._proxy is not None
@@ -185,23 +192,27 @@ class Way:
         except OSError as error:
             status = getattr(error, "status", None)
             what = f"the proxy opened no tunnel to {host}:{port}: {_reason(error)}"
-            return _fail(what, tunnel_advice(status, f"{host}:{port}"))
+            return _fail(what, tunnel_advice(error, status, _at(host, port), self._setting))
         return _ok(f"the proxy opened one to {host}:{port}")
 
     def _secure(self) -> dict[str, Any]:
-        return self._handshake(_place(self._to)[0], "the server")
+        return self._handshake(self._to, "the server")
 
-    def _handshake(self, host: str, whom: str) -> dict[str, Any]:
-        assert self._sock is not None
-        self._sock.settimeout(self._left())
-        try:
-            tls = self._context.wrap_socket(self._sock, server_hostname=host)
-        except (OSError, ValueError) as error:
-            seen = self._stranger(host, error)
-            what = f"TLS with {whom} failed: {tls_reason(error)}"
-            shown = f"; its certificate is {_shown(seen)}" if seen is not None else ""
-            return _fail(what + shown, tls_advice(error, host, seen))
-        self._sock = tls
+    def _handshake(self, to: SplitResult, whom: str) -> dict[str, Any]:
+        host, port = _place(to)
+        with certificates_shown(self._context) as shown:
+            try:
+                tls = self._shake(host)
+            except (OSError, ValueError) as error:
+                seen = None
+                if isinstance(error, ssl.SSLCertVerificationError):
+                    # Who issued what was refused tells who stands in the way.
+                    seen = read_certificate(next(iter(shown or self._look_again(host)), None))
+                what = f"TLS with {whom} failed: {tls_reason(error)}"
+                what += f"; its certificate is {_shown(seen)}" if seen is not None else ""
+                setting = self._setting if to is self._proxy else ""
+                system, where = _is_truststore(self._context), _at(host, port)
+                return _fail(what, tls_advice(error, where, seen, setting, system=system))
         certificate = read_certificate(tls.getpeercert(binary_form=True))
         cipher = tls.cipher()
         what = f"{tls.version()}, {cipher[0] if cipher else 'no cipher'}"
@@ -214,16 +225,86 @@ class Way:
             return {"state": "warn", "what": what, "advice": advice}
         return _ok(what)
 
-    def _stranger(self, host: str, error: Exception) -> Certificate | None:
-        """Return the certificate that was refused: who issued it tells who stands in the way."""
-        if not isinstance(error, ssl.SSLCertVerificationError) or self._proxy is not None:
-            return None
-        port = _place(self._to)[1]
-        # Nothing is sent over the connection that ssl makes for this, and none of it is trusted.
-        with contextlib.suppress(OSError, ValueError):
-            text = ssl.get_server_certificate((host, port), timeout=self._left())
-            return read_certificate(ssl.PEM_cert_to_DER_cert(text))
-        return None
+    def _shake(self, host: str) -> ssl.SSLSocket:
+        """Make TLS on the connection that there is.
+
+        Raises:
+            OSError: It cannot be made.
+            ValueError: The host cannot be a name.
+        """
+        assert self._sock is not None
+        self._sock.settimeout(self._left())
+        # truststore verifies as the socket is made, so its handshake cannot be put off.
+        own = not _is_truststore(self._context)
+        tls = self._context.wrap_socket(
+            self._sock, server_hostname=host, do_handshake_on_connect=not own
+        )
+        self._sock = tls
+        if not own:
+            return tls
+        tls.settimeout(min(self._left(), _PATIENCE))
+        try:
+            tls.do_handshake()
+        except TimeoutError:
+            plain = self._speaks_plain_http()
+            tls.settimeout(_GLANCE if plain else self._left())
+            try:
+                tls.do_handshake()
+            except TimeoutError:
+                if plain:
+                    raise OSError("it answers in plain HTTP") from None
+                raise
+        return tls
+
+    def _speaks_plain_http(self) -> bool:
+        """Tell, on a connection of its own, whether what leaves TLS unanswered answers HTTP."""
+        request = "HEAD / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n"
+        to = self._to if "tunnel" in self.times else self._first
+        try:
+            with self._opened_again() as sock:
+                sock.settimeout(min(self._left(), _ADDRESS_SECONDS))
+                sock.sendall(request.format(_at(*_place(to))).encode("latin-1"))
+                return sock.recv(5) == b"HTTP/"
+        except OSError:
+            return False
+
+    def _look_again(self, host: str) -> list[bytes]:
+        """Return the certificate of a server that truststore refused, which shows none.
+
+        From a handshake that verifies as well, and most likely fails as well.
+        """
+        shown: list[bytes] = []
+        if not _is_truststore(self._context):
+            return shown
+        context = make_context(None, None)
+        with (
+            certificates_shown(context) as shown,
+            contextlib.suppress(OSError, ValueError),
+            self._opened_again() as sock,
+        ):
+            sock.settimeout(self._left())
+            context.wrap_socket(sock, server_hostname=host).close()
+        return shown
+
+    def _opened_again(self) -> socket.socket:
+        """Open one more connection the same way, as far as the steps came.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+        assert self._address is not None
+        sock = _connected(self._address, min(self._left(), _ADDRESS_SECONDS))
+        if "tunnel" in self.times and self._proxy is not None:
+            try:
+                _tunnel(sock, self._proxy, *_place(self._to), self._left)
+            except BaseException:
+                sock.close()
+                raise
+        return sock
+
+
+def _is_truststore(context: ssl.SSLContext) -> bool:
+    return type(context) is not ssl.SSLContext
 
 
 def _ok(what: str) -> dict[str, Any]:
@@ -236,6 +317,10 @@ def _fail(what: str, advice: str) -> dict[str, Any]:
 
 def _place(parts: SplitResult) -> tuple[str, int]:
     return parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+
+def _at(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _resolved(host: str, port: int, seconds: float) -> list[_Address] | OSError:
@@ -277,7 +362,7 @@ def _tunnel(
     Raises:
         OSError: It did not; ``_Refused`` where it said so.
     """
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    where = _at(host, port)
     lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
     if proxy.username is not None:
         login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode("latin-1")
@@ -303,7 +388,8 @@ def _tunnel(
 def _reason(error: OSError) -> str:
     if isinstance(error, TimeoutError) and error.errno is None:
         return "no answer in time"
-    return (error.strerror or str(error) or type(error).__name__).lower()
+    text = error.strerror or str(error) or type(error).__name__
+    return text[:1].lower() + text[1:]
 
 
 def _shown(certificate: Certificate) -> str:

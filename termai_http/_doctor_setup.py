@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import itertools
 import os
@@ -18,10 +19,10 @@ from ._secrets import check_key
 from ._target import KEY_VARIABLES
 from ._tls import make_context
 from ._version import __version__
-from .config import HttpClientConfig
+from .config import HttpClientConfig, known_variables
 from .errors import ConfigurationError
 
-__all__ = ["bare_url", "proxy_of", "setting_checks", "version_checks"]
+__all__ = ["bare_url", "proxy_of", "proxy_setting", "setting_checks", "version_checks"]
 
 _LIBRARIES = ("requests", "urllib3", "attrs", "backoff")
 _NO_EXTRAS = {"test", "lint", "docs"}
@@ -117,11 +118,11 @@ def setting_checks(
     yield _variables(config, environ)
     for name in itertools.chain.from_iterable(KEY_VARIABLES.values()):
         yield _key(name, environ)
-    if isinstance(config, ConfigurationError):
-        return
-    found = Environment.read(config)
-    yield _proxies(found)
-    yield _trusted(config, found, environ, keep_context)
+    # A setting that is wrong shall not hide what else is.
+    used = HttpClientConfig() if isinstance(config, ConfigurationError) else config
+    found = Environment.read(used)
+    yield _proxies(used, found, environ)
+    yield _trusted(used, found, environ, keep_context)
 
 
 def _variables(config: HttpClientConfig | ConfigurationError, environ: Mapping[str, str]) -> Check:
@@ -129,13 +130,29 @@ def _variables(config: HttpClientConfig | ConfigurationError, environ: Mapping[s
     if isinstance(config, ConfigurationError):
         advice = "Correct the variable, or unset it; it names the field of HttpClientConfig."
         return check(state="fail", what=str(config), advice=advice)
-    prefix = "TERMAI_HTTP_"
-    shown = [
-        name if any(part in name for part in _SECRET_PARTS) else f"{name}={environ[name]}"
-        for name in sorted(environ)
-        if name.startswith(prefix) and environ[name].strip()
-    ]
-    return check(state="ok", what=", ".join(shown) or "none is set, all defaults hold")
+    known, others = known_variables(), []
+    shown = []
+    for name in sorted(environ):
+        if not name.startswith("TERMAI_HTTP_") or not environ[name].strip():
+            continue
+        if name not in known:
+            # Its value may be anything, a key above all.
+            others.append(name)
+        elif any(part in name for part in _SECRET_PARTS):
+            shown.append(name)
+        else:
+            shown.append(f"{name}={environ[name].strip()}")
+    what = ", ".join(shown) or "none is set, all defaults hold"
+    if others:
+        what += f"; read by nothing: {', '.join(others)}"
+        advice = f"Correct the name, or unset it: {_nearest(others, known)}."
+        return check(state="warn", what=what, advice=advice)
+    return check(state="ok", what=what)
+
+
+def _nearest(names: list[str], known: frozenset[str]) -> str:
+    close = {name: difflib.get_close_matches(name, known, n=1) for name in names}
+    return ", ".join(f"{name} ({found[0]}?)" if found else name for name, found in close.items())
 
 
 def _key(name: str, environ: Mapping[str, str]) -> Check:
@@ -154,20 +171,32 @@ def _key(name: str, environ: Mapping[str, str]) -> Check:
     return check(state="ok", what="set (not shown)")
 
 
-def _proxies(found: Environment) -> Check:
-    check = functools.partial(_setting_check, name="proxy")
+def _proxies(config: HttpClientConfig, found: Environment, environ: Mapping[str, str]) -> Check:
+    check = functools.partial(_setting_check, name="proxies")
     for scheme, proxy in found.proxies.items():
         if scheme in ("http", "https", "all") and proxy and not urlsplit(proxy).hostname:
             what = f"the one for {scheme} is no URL like http://user:password@host:port"
-            advice = "Write special characters of user and password as %XX; check HTTPS_PROXY."
+            setting = proxy_setting(config, scheme, environ)
+            advice = f"Check {setting}; special characters of user and password stand as %XX."
             return check(state="fail", what=what, advice=advice)
     shown = [
-        f"{scheme} by {proxy_of(proxy)}" for scheme, proxy in sorted(found.proxies.items()) if proxy
+        f"{scheme} by {proxy_of(proxy)} ({proxy_setting(config, scheme, environ)})"
+        for scheme, proxy in sorted(found.proxies.items())
+        if proxy
     ]
     if not shown:
         return check(state="ok", what="none")
     without = f"; none for {found.no_proxy}" if found.no_proxy else ""
     return check(state="ok", what=", ".join(shown) + without)
+
+
+def proxy_setting(config: HttpClientConfig, scheme: str, environ: Mapping[str, str]) -> str:
+    """Return the name of what sets the proxy of a scheme."""
+    if config.proxies is not None:
+        given = "TERMAI_HTTP_PROXIES"
+        return given if environ.get(given) else "the configuration's proxies"
+    names = (f"{scheme}_proxy", f"{scheme}_proxy".upper())
+    return next((name for name in names if environ.get(name)), "the system's proxy settings")
 
 
 def proxy_of(proxy: str) -> str:

@@ -9,7 +9,7 @@ import attrs
 
 from ._values import Value
 
-__all__ = ["Check", "all_is_well", "as_fields"]
+__all__ = ["Check", "all_is_well", "as_fields", "milliseconds"]
 
 _STATES = ("ok", "warn", "fail", "skip")
 
@@ -53,6 +53,11 @@ def as_fields(check: Check) -> dict[str, Any]:
     if check.seconds is not None:
         fields["seconds"] = round(check.seconds, 4)
     return fields
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a time as it is shown."""
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
 
 
 def all_is_well(checks: Iterable[Check]) -> bool:

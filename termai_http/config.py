@@ -271,6 +271,11 @@ class HttpClientConfig(Value):
         return _evolve(self, changes)
 
 
+def known_variables() -> frozenset[str]:
+    """Return the names of all ``TERMAI_HTTP_*`` variables that are read."""
+    return _OTHER_VARIABLES.union(_variable_names(HttpClientConfig, _PREFIX))
+
+
 def pooling_override(environ: Mapping[str, str]) -> float | None:
     """Return what ``TERMAI_HTTP_POOLING`` says, None where it says nothing."""
     text = environ.get("TERMAI_HTTP_POOLING", "").strip()

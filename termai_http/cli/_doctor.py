@@ -35,6 +35,7 @@ exit codes: 0 nothing failed, 1 something failed, 2 wrong usage
 """
 _LEAST_WIDTH, _MOST_WIDTH = 60, 120
 _NAME_WIDTH = 22
+_UNBROKEN = "\N{NO-BREAK SPACE}ms"
 _COLORS = {"ok": "32", "warn": "33", "fail": "1;31", "skip": "2"}
 
 
@@ -100,10 +101,12 @@ def rendered(check: Check, width: int, *, colored: bool) -> Iterator[str]:
         width: Most characters of a line, where words allow it.
         colored: Whether the state may have a color.
     """
+    from .._doctor import milliseconds
+
     state = f"{check.state:<4}"
     if colored:
         state = f"\x1b[{_COLORS[check.state]}m{state}\x1b[0m"
-    taken = "" if check.seconds is None else f" ({check.seconds * 1000:.0f} ms)"
+    taken = "" if check.seconds is None else f" ({milliseconds(check.seconds)})"
     indent = 7 + _NAME_WIDTH
     lines = _wrapped(printable(check.what) + taken, width - indent)
     yield f"  {state} {check.name:<{_NAME_WIDTH}}{lines[0]}"
@@ -113,8 +116,11 @@ def rendered(check: Check, width: int, *, colored: bool) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    # A path or an address is copied from here: it is never broken.
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    # A path or an address is copied from here: it is never broken. Nor is a time.
+    lines = textwrap.wrap(
+        text.replace(" ms", _UNBROKEN), width, break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace(_UNBROKEN, " ms") for line in lines] or [""]
 
 
 def _summary(checks: list[Check]) -> str:

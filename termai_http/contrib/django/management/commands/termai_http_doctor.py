@@ -10,7 +10,7 @@ from typing import Any
 from django.core.checks import WARNING, run_checks
 from django.core.management import BaseCommand, CommandError, CommandParser
 
-from ....._doctor import Check, all_is_well, as_fields, examine
+from ....._doctor import Check, all_is_well, as_fields, examine, milliseconds
 from .....errors import ConfigurationError
 from ...conf import configuration
 
@@ -58,7 +58,7 @@ class Command(BaseCommand):
     def _show(self, check: Check) -> None:
         styles = {"ok": self.style.SUCCESS, "warn": self.style.WARNING, "fail": self.style.ERROR}
         state = styles.get(check.state, str)(f"{check.state:<4}")
-        took = "" if check.seconds is None else f" ({check.seconds * 1000:.1f} ms)"
+        took = "" if check.seconds is None else f" ({milliseconds(check.seconds)})"
         self.stdout.write(f"  {state}  {check.name}: {check.what}{took}")
         if check.advice:
             self.stdout.write(f"        {check.advice}")
