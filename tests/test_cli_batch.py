@@ -129,7 +129,7 @@ def test_a_broken_line_is_told_and_the_rest_goes_on(
     told, summary = capsys.readouterr().err.splitlines()
     assert told.startswith("termai-http: line 3: ")
     assert BROKEN[broken] in told
-    assert summary.startswith("termai-http: 2 answered, 1 failed (1 broken line); ")
+    assert summary.startswith("termai-http: 2 answered, 1 failed (1 of a broken line); ")
     found = results(folder)
     assert [found[at]["text"][-1] for at in (0, 2)] == ["a", "b"]
     assert found[1]["error"]["type"] == "InvalidRequestError"

@@ -33,6 +33,7 @@ _HOPELESS = (
 )
 _ENOUGH = 10
 _MOST_TOLD = 5
+_BROKEN = "of a broken line"
 _SECONDS_BETWEEN = 0.5
 _CLEAR_LINE = "\r\x1b[K"
 
@@ -235,9 +236,8 @@ class _Job:
         line, kind = self._lines.line_of(index), type(error).__name__
         if error.message.startswith(f"line {line}: "):
             # It was told when it was read.
-            kind = "broken line"
-            self._failures[kind] += 1
-            return kind
+            self._failures[_BROKEN] += 1
+            return _BROKEN
         self._failures[kind] += 1
         self._mendable = self._mendable or may_mend(error)
         if self._failures[kind] <= _MOST_TOLD:
@@ -271,8 +271,9 @@ class _Job:
             return
         parts = [f"{so_far.succeeded} answered"]
         if so_far.failed:
+            # An interrupt may come before one that failed is told.
             kinds = ", ".join(f"{count} {kind}" for kind, count in self._failures.most_common())
-            parts.append(f"{so_far.failed} failed ({kinds})")
+            parts.append(f"{so_far.failed} failed" + (f" ({kinds})" if kinds else ""))
         parts += [f"{so_far.skipped} there before"] if so_far.skipped else []
         tokens = f"{so_far.input_tokens} tokens in, {so_far.output_tokens} out"
         retries = f", {so_far.retries} retries" if so_far.retries else ""
