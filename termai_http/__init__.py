@@ -277,6 +277,16 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """Add the magics ``%%chat`` and ``%chat``: ``%load_ext termai_http`` calls this."""
+    _load("contrib.jupyter").load_ipython_extension(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take them away again: ``%unload_ext termai_http`` calls this."""
+    _load("contrib.jupyter").unload_ipython_extension(shell)
+
+
 def _load(module: str) -> Any:
     with importing():
         from importlib import import_module

@@ -15,6 +15,7 @@ from ._core import Core
 from ._described import described
 from ._faces import send_with
 from ._frames import hiding, unwrap
+from ._importing import importing
 from ._in_flight import CancelToken
 from ._run_tools import run_with
 from .config import HttpClientConfig, RetryConfig
@@ -55,6 +56,11 @@ class Client(ClientBatches, ClientQueries):
             return "<termai_http.Client unfinished>"
         state = "closed" if core.closed else "open" if core.begun else "unused"
         return f"<termai_http.Client {state}>"
+
+    def _repr_html_(self) -> str:
+        with importing():
+            from ._html import client_html
+        return client_html(self)
 
     def __getstate__(self) -> NoReturn:
         raise TypeError("A Client cannot be pickled; each process makes its own with client().")

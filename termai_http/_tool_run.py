@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from ._importing import importing
 from .models import PAUSED, ChatResponse, ToolCall, Usage
 
 __all__ = ["CalledTool", "ToolRun"]
@@ -79,3 +80,8 @@ class ToolRun:
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_markdown_(self) -> str:
+        with importing():
+            from ._html import run_markdown
+        return run_markdown(self)

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from ._importing import importing
 from ._values import Value
 
 __all__ = [
@@ -122,6 +123,9 @@ class HttpStats(Value):
     times_to_first_token_ms: Mapping[float, int] = attrs.field(factory=dict, repr=False)
     recent_failures: tuple[RecordedFailure, ...] = attrs.field(default=(), repr=False)
 
+    def _repr_html_(self) -> str:
+        return _table(self)
+
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class ClientStats(Value):
@@ -150,6 +154,15 @@ class ClientStats(Value):
     discarded: int = 0
     waiting: int = 0
     calls: HttpStats = attrs.field(factory=HttpStats)
+
+    def _repr_html_(self) -> str:
+        return _table(self)
+
+
+def _table(stats: HttpStats | ClientStats) -> str:
+    with importing():
+        from ._html import stats_html
+    return stats_html(stats)
 
 
 class Distribution:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from ._content import Document, Image
+from ._importing import importing
 from ._numbers import is_whole
 from ._values import Value
 from .errors import InvalidRequestError
@@ -348,6 +349,11 @@ class ChatResponse(Value):
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_markdown_(self) -> str:
+        with importing():
+            from ._html import reply_markdown
+        return reply_markdown(self)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

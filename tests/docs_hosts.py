@@ -1,4 +1,4 @@
-"""What the pages show for Django, Flask and Celery, put together as a reader would, and used.
+"""What the pages show for Django, Flask, Celery and Jupyter: put together and used, as by a reader.
 
 ``python -m tests.docs_hosts django`` uses one of them, against a loopback server of its own.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import doctest
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +21,9 @@ __all__ = ["HOSTS", "all_shown"]
 _WORDS = (
     *("INSTALLED_APPS", "request_timeout", "sse_response", "urlpatterns"),
     *("import Celery", "import Flask"),
+    *("termai_http.initialize", "import show", "asyncio.gather"),
 )
-_PAGES = ("django.rst", "recipes.rst")
+_PAGES = ("django.rst", "jupyter.rst", "recipes.rst")
 
 
 def all_shown() -> list[Block]:
@@ -121,10 +123,30 @@ def use_celery(server: Server) -> None:
     assert [request.prompt for request in server.requests] == ["Hello", "Again", "Again"]
 
 
+def use_jupyter(server: Server) -> None:
+    """Run the cells in a shell of IPython, the one that awaits too."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["IPYTHONDIR"] = folder
+        shell = InteractiveShell.instance()
+        for word in ("termai_http.initialize", "import show", "asyncio.gather"):
+            shell.run_cell(_shown(word).text).raise_error()
+        names = shell.user_ns
+        shell.history_manager.end_session()
+    assert names["termai_http"].client().config.timeout == 60
+    assert names["reply"].text == "You said: Tell me a story"
+    assert [names[name].text for name in ("first", "second")] == [
+        "You said: One?",
+        "You said: Two?",
+    ]
+
+
 HOSTS: dict[str, Callable[[Server], None]] = {
     "celery": use_celery,
     "django": use_django,
     "flask": use_flask,
+    "jupyter": use_jupyter,
 }
 
 

@@ -69,7 +69,7 @@ def test_the_tests_on_the_page_about_testing_pass(tmp_path: Path) -> None:
 
 
 def test_the_code_for_a_host_works_in_it() -> None:
-    """Django's site, Flask's app and Celery's task, as the pages have them, give answers."""
+    """Django's site, Flask's app, Celery's task and Jupyter's cells, as shown, give answers."""
     command = [sys.executable, "-W", "error", "-m", "tests.docs_hosts"]
     begun = {
         host: subprocess.Popen(
@@ -267,7 +267,7 @@ def test_the_tables_about_django_are_those_of_the_code() -> None:
 # The modules whose names are for users.
 PUBLIC = (
     *("batch", "claude", "config", "errors", "events", "metrics", "models", "openai", "testing"),
-    *("testing.plugin", "contrib.django"),
+    *("testing.plugin", "contrib.django", "contrib.jupyter"),
 )
 # In modules of users' names, what other modules of the package share.
 SHARED = {
