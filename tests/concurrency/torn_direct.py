@@ -6,6 +6,7 @@ import functools
 import gc
 import itertools
 import os
+import select
 import ssl
 import sys
 import threading
@@ -473,6 +474,10 @@ def test_idle_connections_that_ended_are_counted_and_replaced(server: Server) ->
         with ThreadPoolExecutor(number) as workers:
             list(workers.map(ask, ["meet"] * number))
         server.close_idle()
+        (pool,) = client.session.get_adapter("http://").pools()
+        for conn, _ in list(pool.idle._waiting):
+            # One whose answer the server has just sent is closed a moment later.
+            assert select.select([conn.sock], [], [], PATIENCE)[0]
         ask("hi")
         stats = client.stats()
         assert (stats.opened, stats.reused, stats.evicted) == (number + 1, 0, number)
