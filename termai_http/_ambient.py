@@ -6,18 +6,33 @@ need not pass it on. What ``contextvars`` carries into a thread, carries it too.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 from ._numbers import is_number
 from .errors import ConfigurationError
 
-__all__ = ["deadline", "earliest", "time_limit", "within"]
+__all__ = ["bind", "earliest", "limit", "time_limit", "within"]
 
-deadline: ContextVar[float | None] = ContextVar("termai_http_deadline", default=None)
-"""Monotonic instant that no call begun here outlives; None for no limit."""
+_deadline: ContextVar[tuple[float, int] | None] = ContextVar("termai_http_deadline", default=None)
+
+
+def limit() -> float | None:
+    """Return the monotonic instant that no call begun here outlives; None for no limit.
+
+    A process that is forked in a block goes its own way, and may outlive it by far: the workers of
+    a ``ProcessPoolExecutor`` keep the context in which they were forked for good.
+    """
+    there = _deadline.get()
+    return None if there is None or there[1] != os.getpid() else there[0]
+
+
+def bind(instant: float | None) -> Token[tuple[float, int] | None]:
+    """Let no call begun from here on outlive a monotonic instant; None lifts every limit."""
+    return _deadline.set(None if instant is None else (instant, os.getpid()))
 
 
 def earliest(*instants: float | None) -> float | None:
@@ -28,11 +43,11 @@ def earliest(*instants: float | None) -> float | None:
 @contextmanager
 def within(instant: float | None) -> Iterator[None]:
     """Let no call begun in the block outlive a monotonic instant; None lifts every limit."""
-    token = deadline.set(instant)
+    token = bind(instant)
     try:
         yield
     finally:
-        deadline.reset(token)
+        _deadline.reset(token)
 
 
 @contextmanager
@@ -42,7 +57,7 @@ def time_limit(seconds: float) -> Iterator[None]:
     It only shortens: neither the calls' own ``timeout`` nor a limit around the block grows by it.
     A stream begun in the block ends by then too, wherever it is read. Nothing waits for the end
     of the time, and code that makes no call is not interrupted. Each thread and context has its
-    own.
+    own; a process that is begun in the block has none.
 
     Args:
         seconds: At least 0; with 0 each call fails at once.
@@ -52,5 +67,5 @@ def time_limit(seconds: float) -> Iterator[None]:
     """
     if not is_number(seconds) or seconds < 0:
         raise ConfigurationError(f"seconds must be a number of at least 0, not {seconds!r}.")
-    with within(earliest(time.monotonic() + seconds, deadline.get())):
+    with within(earliest(time.monotonic() + seconds, limit())):
         yield

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Future: TypeAlias = concurrent.futures.Future[Value]
+    Keep: TypeAlias = Callable[[BatchItem, Value], None]
 
 __all__ = ["ExecutorRunner", "check_executor"]
 
@@ -65,6 +66,8 @@ class ExecutorRunner:
         here: What the calls use that are made in this process.
         most: How many are at the executor at once.
         left: Tells the seconds that the whole batch has left; None for no limit.
+        keep: Puts what became of an item into the results file, in whatever thread it is told,
+            at once: an interrupt may come before the batch is read on. None for none.
     """
 
     def __init__(
@@ -74,14 +77,16 @@ class ExecutorRunner:
         here: Here,
         most: int,
         left: Callable[[], float | None],
+        keep: Keep | None,
     ) -> None:
         self._executor = executor
         self._tasks = tasks
         self._here = here
         self._most = most
         self._left = left
+        self._keep = keep
         self._waiting: deque[BatchItem] = deque()
-        self._begun: dict[int, tuple[Future, Task]] = {}
+        self._begun: dict[int, tuple[Future, Task, BatchItem]] = {}
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._values: dict[int, Value] = {}
         self._cancelled = False
@@ -118,7 +123,7 @@ class ExecutorRunner:
 
         An interrupt may have torn this at any instant, so it looks at the futures themselves.
         """
-        for number, (future, _) in list(self._begun.items()):
+        for number, (future, _, _) in list(self._begun.items()):
             if future.done() and not future.cancelled() and future.exception() is None:
                 self._values[number] = future.result()
         yield from {**self._last, **self._values}.items()
@@ -131,7 +136,7 @@ class ExecutorRunner:
         self._cancelled = True
         self._here.cancel.cancel()
         self._waiting.clear()
-        for future, _ in list(self._begun.values()):
+        for future, _, _ in list(self._begun.values()):
             future.cancel()
 
     def close(self) -> None:
@@ -150,16 +155,18 @@ class ExecutorRunner:
             try:
                 task = self._tasks.task(item.number, item.request, self._left())
             except TermaiHttpError as error:
-                self._values[item.number] = error.with_traceback(None)
+                self._failed(item, error.with_traceback(None))
                 continue
             try:
                 future = self._executor.submit(carry_out, task)
             except Exception as error:
                 # Dask pickles here, the others in a thread of theirs.
-                self._values[item.number] = self._failure(error, task)
+                if isinstance(error, RuntimeError) and "shutdown" in str(error):
+                    raise _stopped(str(error)) from error
+                self._failed(item, self._failure(error, task))
                 continue
-            self._begun[item.number] = future, task
-            future.add_done_callback(partial(_tell, self._ended, item.number))
+            self._begun[item.number] = future, task, item
+            future.add_done_callback(partial(_tell, self._ended, item, self._keep))
 
     def _take(self, timeout: float | None) -> None:
         """Wait until something is done, and take it and all else that is."""
@@ -169,7 +176,11 @@ class ExecutorRunner:
             self._quiet = -seconds
             while True:
                 if number in self._begun:
-                    self._values[number] = self._value(*self._begun[number])
+                    future, task, item = self._begun[number]
+                    if (error := _error_of(future)) is None:
+                        self._values[number] = future.result()
+                    else:
+                        self._failed(item, self._failure(error, task))
                     del self._begun[number]
                 number = self._ended.get_nowait()
         except queue.Empty:
@@ -178,11 +189,10 @@ class ExecutorRunner:
             raise _stopped("it ended without a word on some items")
         self._begin()
 
-    def _value(self, future: Future, task: Task) -> Value:
-        if future.cancelled():
-            return self._failure(concurrent.futures.CancelledError(), task)
-        error = future.exception()
-        return future.result() if error is None else self._failure(error, task)
+    def _failed(self, item: BatchItem, error: TermaiHttpError) -> None:
+        self._values[item.number] = error
+        if self._keep is not None:
+            self._keep(item, error)
 
     def _failure(self, error: BaseException, task: Task) -> TermaiHttpError:
         """Return an item's error, or raise that of all: what is not about one ends the batch."""
@@ -196,13 +206,23 @@ class ExecutorRunner:
             raise _stopped("it cancelled an item") from error
         if isinstance(error, concurrent.futures.BrokenExecutor):
             raise _broken(error) from error
-        if isinstance(error, RuntimeError) or type(error).__name__ == "ClosedClientError":
+        if type(error).__name__ == "ClosedClientError":
             raise _stopped(str(error)) from error
         raise error
 
 
-def _tell(ended: queue.SimpleQueue[int], number: int, future: Future) -> None:
-    ended.put(number)
+def _error_of(future: Future) -> BaseException | None:
+    if future.cancelled():
+        return concurrent.futures.CancelledError()
+    return future.exception()
+
+
+def _tell(
+    ended: queue.SimpleQueue[int], item: BatchItem, keep: Keep | None, future: Future
+) -> None:
+    if keep is not None and _error_of(future) is None:
+        keep(item, future.result())
+    ended.put(item.number)
 
 
 def _is_over(executor: Any) -> bool:

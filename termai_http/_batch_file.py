@@ -6,12 +6,12 @@ import errno
 import os
 import stat
 import threading
-from array import array
 from typing import Any
 
 import attrs
 
 from . import _batch_lines
+from ._batch_places import NOWHERE, Places
 from ._fork import take_part
 from ._importing import importing
 from ._log import log
@@ -22,9 +22,6 @@ __all__ = ["ResultFile", "check_path"]
 
 _BLOCK = 1 << 20
 _READ = 1 << 16
-_NONE = (1 << 64) - 1
-# What an index may be ahead of those before it and still have a place of its own.
-_MOST_AHEAD = 1 << 20
 # The byte that Windows locks, and lets no other process read: behind what most files have.
 _LOCKED_AT = (1 << 31) - 2
 _CANNOT_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -78,7 +75,7 @@ class ResultFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self._mutex = threading.Lock()
-        self._places = _Places()
+        self._places = Places()
         self._block, self._block_at = b"", 0
         self._descriptor, self._regular = _open(path)
         try:
@@ -92,7 +89,8 @@ class ResultFile:
     def found(self, index: int, digest: int) -> bool:
         """Tell whether the reply of an item was there when the file was opened.
 
-        An error that is there counts for nothing: the item is asked again, also as another one.
+        An error that is there counts for nothing: the item is asked again, also as another one,
+        once ``proves`` told that the file is this job's.
 
         Args:
             index: The item's.
@@ -105,13 +103,30 @@ class ResultFile:
         if there is None:
             return False
         if there[0] != digest:
-            raise ConfigurationError(
-                f"{self.path}: the reply with index {index} belongs to another request: the input, "
-                "or the model or another option, changed since it was written. Run with what was "
-                "given then, or name another output file; without its line, the item is asked "
-                "again."
-            )
+            raise self.changed(index)
         return True
+
+    def changed(self, index: int) -> ConfigurationError:
+        """Return the error for an index whose line belongs to another request."""
+        return ConfigurationError(
+            f"{self.path}: the result with index {index} belongs to another request: the input, "
+            "or the model or another option, changed since it was written. Run with what was "
+            "given then, or name another output file; without its line, the item is asked "
+            "again."
+        )
+
+    def failed_digest(self, index: int) -> int | None:
+        """Return whose error is there, 0 for nobody's; None where no error is, or a reply."""
+        return self._places.failed(index)
+
+    @property
+    def replies(self) -> int:
+        """How many items had a reply when the file was opened."""
+        return self._places.replies
+
+    def replies_from(self, index: int) -> int:
+        """Return how many of them have this index or a higher one."""
+        return self._places.replies_from(index)
 
     def read(self, index: int, request: ChatRequest | None = None) -> ChatResponse:
         """Return a reply that ``found`` told of, without headers and raw body.
@@ -212,8 +227,7 @@ class ResultFile:
             head = head_of(line)
             if head is not None:
                 # An error counts for nothing, also after a reply, which is paid.
-                if head[2]:
-                    put(head[0], head[1], offset)
+                put(head[0], head[1], offset if head[2] else NOWHERE)
             elif line.strip():
                 raise _foreign(self.path, at)
             offset += len(line) + 1
@@ -243,33 +257,6 @@ class ResultFile:
             self._block, self._block_at, at = b"".join(parts), offset, 0
             end = self._block.find(b"\n")
         return self._block[at:end]
-
-
-class _Places:
-    """What is in a file, by index: the digest of each item, and where its line begins."""
-
-    def __init__(self) -> None:
-        self._digests, self._offsets = array("Q"), array("Q")
-        self._far: dict[int, tuple[int, int]] = {}
-
-    def put(self, index: int, digest: int, offset: int) -> None:
-        """Note a line; a later one of the same index wins."""
-        ahead = index - len(self._digests)
-        if ahead > _MOST_AHEAD:
-            self._far[index] = digest, offset
-            return
-        if ahead >= 0:
-            self._digests.extend([0] * (ahead + 1))
-            self._offsets.extend([_NONE] * (ahead + 1))
-        self._digests[index] = digest
-        self._offsets[index] = offset
-
-    def get(self, index: int) -> tuple[int, int] | None:
-        """Return digest and offset of a reply; None where there is none."""
-        there = self._far.get(index) if self._far else None
-        if there is None and index < len(self._digests):
-            there = self._digests[index], self._offsets[index]
-        return None if there is None or there[1] == _NONE else there
 
 
 def _parsed(reply: ChatResponse, output: Any) -> Any:

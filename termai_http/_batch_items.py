@@ -12,13 +12,17 @@ from ._importing import importing
 from ._options import check_params
 from ._request import model_or_default
 from .errors import InvalidRequestError, TermaiHttpError
-from .models import ChatRequest, ChatResponse
+from .models import ChatRequest, ChatResponse, Message
 
 __all__ = ["Items", "check_items"]
 
 # What the batch gives where an item says nothing.
 _FILLED = ("system", "max_tokens", "tools", "output", "reasoning", "stop")
 _OF_OBJECTS = frozenset({*_FILLED, "id", "prompt", "messages", "model", "extra"})
+_OPTIONS = (
+    *("api_key_env", "as_completed", "executor", "max_workers", "progress", "results"),
+    *("return_exceptions", "total_timeout"),
+)
 _A_LIST = "one prompt alone goes into a list: chat_many([prompt])"
 
 
@@ -53,7 +57,7 @@ class Items:
 
     def __init__(self, given: dict[str, Any], *, travelling: bool = False) -> None:
         params = given.pop("params")
-        check_params(params)
+        check_params(params, _OPTIONS)
         params.pop("stream", None)
         model = given.pop("model")
         self._model = model
@@ -95,6 +99,8 @@ class Items:
         return BatchItem(number, request, own)
 
     def _plain(self, prompt: Any) -> ChatRequest:
+        if isinstance(prompt, Message):
+            raise InvalidRequestError("a message alone is no item; put it into a list.")
         model = self._model
         if model is None:
             model = model_or_default(None)

@@ -34,6 +34,7 @@ class Plan:
         shared: Makes requests of them.
         core: The client's.
         options: The options of every call, without a token.
+        key_vendor: Whose key they have; None for whoever is asked.
         token: Ends all calls.
         context: The caller's.
         most: Calls at once.
@@ -49,6 +50,7 @@ class Plan:
     shared: Items
     core: Core
     options: CallOptions
+    key_vendor: str | None
     token: BatchToken
     context: contextvars.Context
     most: int
@@ -70,8 +72,8 @@ class Keep:
     def __call__(self, item: BatchItem, value: Any) -> None:
         if not isinstance(value, (ChatResponse, TermaiHttpError)):
             return
-        if isinstance(value, DeadlineExceeded) and not value.attempts:
-            return  # never sent: to ask it is missing
+        if isinstance(value, DeadlineExceeded) and not value.maybe_billed:
+            return  # not answered, and not sent: to ask it is missing
         try:
             self._file.append(item.number, item.id, item.digest, value)
         except Exception as error:

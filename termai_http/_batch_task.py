@@ -11,6 +11,7 @@ import contextvars
 import os
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -29,7 +30,14 @@ from ._specs import ToolSpec
 from ._target import BASE_URL_VARIABLES, Account, check_url, provider_of
 from ._values import Value
 from .config import HttpClientConfig
-from .errors import ConfigurationError, InvalidRequestError, MissingKeyError, TermaiHttpError
+from .errors import (
+    CallCancelled,
+    ConfigurationError,
+    DeadlineExceeded,
+    InvalidRequestError,
+    MissingKeyError,
+    TermaiHttpError,
+)
 from .models import ChatRequest, ChatResponse
 
 __all__ = [
@@ -44,14 +52,15 @@ __all__ = [
 ]
 
 _MOST_CORES = 4
+_MOST_ENDED = 1024
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 # A key that was given in the place of a variable's name has no underscore, and is longer.
 _LONGEST_WORD = 30
-_CREDENTIALS = frozenset(
-    {
-        *("authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"),
-        *("x-goog-api-key", "ocp-apim-subscription-key"),
-    }
+# A word of the name of a header or of a query's parameter whose value is a secret.
+_SECRET = re.compile(
+    r"(^|[-_.])(api)?(auth|authorization|cookie|credentials?|key|password|secret|sig|signature|token)"
+    r"($|[-_.])",
+    re.IGNORECASE,
 )
 
 
@@ -67,6 +76,8 @@ class Task(Value):
         options: The options of the call, as ``CallOptions`` takes them, without key and token.
         key_variable: The variable that holds the key where the call is made; None means the
             vendor's own.
+        end: Seconds since the epoch, at which the time for all is over; None for no limit. An
+            executor may keep a task for long before it begins it.
     """
 
     batch: str
@@ -75,6 +86,7 @@ class Task(Value):
     request: ChatRequest = attrs.field(repr=False)
     options: Mapping[str, Any] = attrs.field(repr=False)
     key_variable: str | None = None
+    end: float | None = None
 
     def __dask_tokenize__(self) -> tuple[str, str, int]:
         # Equal prompts are different items: without it Dask, left to its default, asks one.
@@ -91,6 +103,7 @@ class Tasks(Value):
         options: The options of every call, as ``CallOptions`` takes them.
         key_variable: ``api_key_env=``.
         base_urls: By vendor, the base URL that the caller's environment names.
+        key_vendor: Whose key that variable has; None for whoever is asked.
 
     Raises:
         ConfigurationError: Something of it is secret, or belongs to this process.
@@ -102,6 +115,7 @@ class Tasks(Value):
     options: Mapping[str, Any] = attrs.field(repr=False)
     key_variable: str | None = None
     base_urls: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    key_vendor: str | None = None
 
     def __attrs_post_init__(self) -> None:
         check_variable(self.key_variable)
@@ -119,6 +133,7 @@ class Tasks(Value):
         options: Mapping[str, Any],
         key_variable: str | None,
         environ: Mapping[str, str],
+        key_vendor: str | None = None,
     ) -> Tasks:
         """Return what makes the tasks of a batch; base URLs are those of its own environment."""
         named = {vendor: environ.get(name) for vendor, name in BASE_URL_VARIABLES.items()}
@@ -128,6 +143,7 @@ class Tasks(Value):
             options={name: value for name, value in options.items() if value is not None},
             key_variable=key_variable,
             base_urls={vendor: url for vendor, url in named.items() if url},
+            key_vendor=key_vendor,
         )
 
     def task(self, number: int, request: ChatRequest, left: float | None) -> Task:
@@ -145,16 +161,14 @@ class Tasks(Value):
         vendor = options.get("provider") or provider_of(request.model)
         if "base_url" not in options and vendor in self.base_urls:
             options["base_url"] = self.base_urls[vendor]
-        if left is not None:
-            # Zero is no timeout; what is past the end is not waited for anyway.
-            options["timeout"] = max(min(options.get("timeout", self.config.timeout), left), 1e-3)
         return Task(
             batch=self.batch,
             number=number,
             config=self.config,
             request=_without_functions(request),
             options=options,
-            key_variable=self.key_variable,
+            key_variable=self.key_variable if self.key_vendor in (None, vendor) else None,
+            end=None if left is None else time.time() + left,
         )
 
 
@@ -174,6 +188,8 @@ class Here:
 
 
 _here: dict[str, Here] = {}
+# Batches that ended in this process: what an executor begins of them later is not called.
+_ended: OrderedDict[str, None] = OrderedDict()
 
 
 def register(batch: str, here: Here) -> None:
@@ -182,7 +198,10 @@ def register(batch: str, here: Here) -> None:
 
 
 def unregister(batch: str) -> None:
-    """Undo ``register``; nothing happens where it was undone."""
+    """Make no more calls of a batch in this process; nothing happens where that was said."""
+    _ended[batch] = None
+    while len(_ended) > _MOST_ENDED:
+        _ended.popitem(last=False)
     _here.pop(batch, None)
 
 
@@ -195,8 +214,15 @@ def carry_out(task: Task) -> ChatResponse | TermaiHttpError:
     here = _here.get(task.batch)
     if here is not None:
         return here.context.copy().run(_send, here.core, task, here.cancel)
-    with _cores.lent(task.config) as core:
-        reply = _send(core, task, None)
+    if task.batch in _ended:
+        return CallCancelled("The batch was ended before this item was sent.", phase="wait")
+    try:
+        with _cores.lent(task.config) as core:
+            reply = _send(core, task, None)
+    except KeyboardInterrupt:
+        # A terminal's Ctrl-C reaches every process; those of a pool would go on with the next.
+        unregister(task.batch)
+        raise
     if isinstance(reply, MissingKeyError):
         reply.message += f" That is process {os.getpid()}, which an executor runs."
     return reply
@@ -205,6 +231,13 @@ def carry_out(task: Task) -> ChatResponse | TermaiHttpError:
 def _send(core: Core, task: Task, cancel: CancelToken | None) -> ChatResponse | TermaiHttpError:
     try:
         given = dict(task.options)
+        if task.end is not None:
+            left = task.end - time.time()
+            if left <= 0:
+                return DeadlineExceeded(
+                    "The time for all was over before this item was begun.", phase="wait"
+                )
+            given["timeout"] = min(given.get("timeout", core.config.timeout), left)
         if task.key_variable is not None:
             given["api_key"] = key_in(task.key_variable, os.environ)
         options = CallOptions(**given, cancel=cancel)
@@ -254,12 +287,13 @@ def _check_options(options: Mapping[str, Any]) -> None:
     ):
         if options.get(name) is not None:
             raise ConfigurationError(f"{name}= is no option with executor=. {why}")
-    for header in options.get("extra_headers") or ():
-        if isinstance(header, str) and header.lower() in _CREDENTIALS:
-            raise ConfigurationError(
-                f"extra_headers may not set {header} with executor=: a key does not travel. Name "
-                "its variable by api_key_env=, and set it where the calls are made."
-            )
+    for place in ("extra_headers", "extra_query"):
+        for name in options.get(place) or ():
+            if isinstance(name, str) and _SECRET.search(name):
+                raise ConfigurationError(
+                    f"{place} may not set {name} with executor=: a key does not travel. Name its "
+                    "variable by api_key_env=, and set it where the calls are made."
+                )
     CallOptions(**options)
 
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from ._batch_window import BatchItem, Value
 from ._call import Call
 from ._chat import send_chat
@@ -76,6 +78,7 @@ class Carrier:
     Args:
         core: The client's.
         options: The options of every call, the token of the batch among them.
+        key_vendor: Whose key they have: others get their own; None for whoever is asked.
         context: The context of the caller; each call runs in a copy of it.
         token: The token of the batch.
         end: Monotonic instant, and the seconds up to it, that the batch has; None for no limit.
@@ -86,6 +89,7 @@ class Carrier:
         self,
         core: Core,
         options: CallOptions,
+        key_vendor: str | None,
         context: contextvars.Context,
         token: CancelToken,
         end: tuple[float, float] | None,
@@ -93,6 +97,8 @@ class Carrier:
     ) -> None:
         self._core = core
         self._options = options
+        self._key_vendor = key_vendor
+        self._without_key = attrs.evolve(options, api_key=None)
         self._context = context
         self._token = token
         self._end = end
@@ -112,6 +118,8 @@ class Carrier:
     def _ask(self, item: BatchItem) -> Value:
         request, options = item.request, self._options
         account = _ACCOUNTS[options.provider or provider_of(request.model)]
+        if self._key_vendor not in (None, account.provider):
+            options = self._without_key
         return send_chat(self._core, account, request, options)
 
 

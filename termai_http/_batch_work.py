@@ -9,19 +9,21 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from ._ambient import deadline, earliest
 from ._batch_plan import Keep, Plan
 from ._batch_progress import Figures
 from ._batch_threads import Carrier, ThreadRunner, too_late
+from ._batch_time import BatchTime
 from ._batch_window import BatchItem, Runner
 from ._frames import hide_locals
 from ._importing import importing
+from ._log import log
 from .errors import CallCancelled, ConfigurationError, DeadlineExceeded, TermaiHttpError
 from .models import ChatResponse
 
 if TYPE_CHECKING:
     from ._batch_digest import Digester
     from ._batch_file import ResultFile
+    from ._batch_proof import Proof
 
 __all__ = ["Work", "results"]
 
@@ -57,10 +59,12 @@ class Work:
         self._done: dict[int, Any] | None = None
         self._failing = False
         self._faults: list[BaseException] = []
-        self._end: tuple[float, float] | None = None
+        self._time = BatchTime(plan.total_timeout, plan.core.clock, plan.token, plan.context)
+        self._unread: TermaiHttpError | None = None
         self._runner: Runner | None = None
         self._file: ResultFile | None = None
         self._digester: Digester | None = None
+        self._proof: Proof | None = None
 
     def sum_up(self) -> None:
         """From now on deliver errors, too, in whatever order; what is in the file is counted."""
@@ -74,32 +78,41 @@ class Work:
         self._process = os.getpid()
         if self._closed:
             raise CallCancelled("The batch was closed.")
-        if plan.total_timeout is not None:
-            instant = plan.core.clock.monotonic() + plan.total_timeout
-            self._end = instant, plan.total_timeout
-            plan.context.run(_limit, instant)
+        self._time.begin()
         if plan.path is not None:
             with importing():
                 from ._batch_digest import Digester
                 from ._batch_file import ResultFile
+                from ._batch_proof import Proof
             self._file = ResultFile(plan.path)
             self._digester = Digester(plan.options)
+            self._proof = Proof(self._file)
         self._runner = self._hire()
         self.figures.begin(_length(plan.items))
         self._items = iter(plan.items)
 
     def _hire(self) -> Runner:
         plan = self._plan
+        keep = None if self._file is None else Keep(self._file, self._faults)
         if plan.executor is None:
-            keep = None if self._file is None else Keep(self._file, self._faults)
-            carry = Carrier(plan.core, plan.options, plan.context, plan.token, self._end, keep)
+            carry = Carrier(
+                plan.core,
+                plan.options,
+                plan.key_vendor,
+                plan.context,
+                plan.token,
+                self._time.end,
+                keep,
+            )
             return ThreadRunner(carry, plan.token, plan.most)
         with importing():
             from ._batch_executor import ExecutorRunner
             from ._batch_task import Here
         assert plan.tasks is not None
         here = Here(plan.core, plan.token, plan.context)
-        return ExecutorRunner(plan.executor, plan.tasks, here, plan.most, self._left)
+        return ExecutorRunner(
+            plan.executor, plan.tasks, here, plan.most, self._time.left_of_calls, keep
+        )
 
     def advance(self) -> int | None:
         """Return the number of the next item to deliver; None where none is left."""
@@ -119,6 +132,8 @@ class Work:
             if self._closed:
                 raise CallCancelled("The batch was closed while it was read.")
             if not self._open:
+                if self._unread is not None:
+                    raise self._unread
                 return None
             self._wait()
 
@@ -132,7 +147,7 @@ class Work:
             told = isinstance(value, TermaiHttpError)
             if not told or not (plan.return_exceptions or self._summing):
                 del self._values[number]
-                raise value
+                raise _of_item(number, value)
         if not self._summing:
             self._held[number] = value
         self._delivered += 1
@@ -205,10 +220,6 @@ class Work:
         except TermaiHttpError as error:
             return error.with_traceback(None)
 
-    def _left(self) -> float | None:
-        end = self._end
-        return None if end is None else end[0] - self._plan.core.clock.monotonic()
-
     def _next(self) -> int | None:
         if self._in_order:
             return self._delivered if self._delivered in self._values else None
@@ -227,12 +238,13 @@ class Work:
         while not self._failing and self._read - self._delivered < self._room:
             if self._items is None or self._closed:
                 return
+            if not at_hand and self._time.is_over():
+                self._items, self._unread = None, self._time.cut_short(self._read)
+                return
             try:
                 given = next(self._items)
             except StopIteration:
-                self._items = None
-                if self.figures.total is None:
-                    self.figures.total = self._read
+                self._end_reading()
                 return
             number, self._read = self._read, self._read + 1
             self._take_in(number, given)
@@ -241,6 +253,17 @@ class Work:
             waits = self._delivered in self._values if self._in_order else bool(self._ready)
             if waits and (len(self._open) >= self._plan.most or clock.monotonic() > until):
                 return
+        if self._proof is not None and self._read - self._delivered >= self._room:
+            self._send_all(self._proof.give_up())
+
+    def _end_reading(self) -> None:
+        self._items = None
+        if self.figures.total is None:
+            self.figures.total = self._read
+        if self._proof is not None:
+            self._send_all(self._proof.give_up())
+        if self._file is not None and (more := self._file.replies_from(self._read)):
+            log.warning("%s has %d results more than there are items.", self._file.path, more)
 
     def _take_in(self, number: int, given: Any) -> None:
         item = self._plan.shared.item(number, given)
@@ -251,18 +274,25 @@ class Work:
             self._settle(number, error)
             return
         file = self._file
-        if file is not None and self._digester is not None:
+        if file is not None and self._digester is not None and self._proof is not None:
             item.digest = self._digester.of(item.request)
             if file.found(number, item.digest):
+                self._send_all(self._proof.find())
                 self._skip(item)
                 return
-        if (left := self._left()) is not None and left <= 0:
-            assert self._end is not None
-            self._settle(number, too_late(self._end[1]))
-            return
-        self._open[number] = item
-        assert self._runner is not None
-        self._runner.submit(item)
+            if self._proof.keeps_back(item):
+                return
+        self._send_all([item])
+
+    def _send_all(self, items: list[BatchItem]) -> None:
+        for item in items:
+            if (left := self._time.left()) is not None and left <= 0:
+                assert self._time.end is not None
+                self._settle(item.number, too_late(self._time.end[1]))
+                continue
+            self._open[item.number] = item
+            assert self._runner is not None
+            self._runner.submit(item)
 
     def _skip(self, item: BatchItem) -> None:
         self.figures.skip()
@@ -295,27 +325,25 @@ class Work:
             item = self._open.pop(number, None)
             if item is None:
                 continue  # it was given up
-            if self._plan.executor is not None and self._file is not None:
-                Keep(self._file, self._faults)(item, value)
             self._settle(number, value)
 
     def _wait(self) -> None:
-        left = self._left()
+        left = self._time.left()
         if left is None:
             self._drain(None)
             return
         self._drain(max(left + _GRACE, 0.0))
-        left = self._left()
+        left = self._time.left()
         if left is not None and left < -_GRACE:
             self._give_up()
 
     def _give_up(self) -> None:
         """Do not wait for what did not end in time, as a look-up of a name, or another process."""
-        assert self._end is not None
+        assert self._time.end is not None
         for number in list(self._open):
             del self._open[number]
             error = DeadlineExceeded(
-                f"The total_timeout of {self._end[1]:g} s passed before this item was done.",
+                f"The total_timeout of {self._time.end[1]:g} s passed before this item was done.",
                 maybe_billed=True,
             )
             self._settle(number, error)
@@ -344,8 +372,10 @@ def results(work: Work) -> Generator[Any, None, None]:
             raise failure
 
 
-def _limit(instant: float) -> None:
-    deadline.set(earliest(instant, deadline.get()))
+def _of_item(number: int, error: BaseException) -> BaseException:
+    if isinstance(error, TermaiHttpError) and not error.message.startswith("Item "):
+        error.message = f"Item {number}: {error.message}"
+    return error
 
 
 def _length(items: Any) -> int | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from . import errors, events
-from ._ambient import deadline
+from ._ambient import limit as ambient_limit
 from ._attempts import Outcome, make_attempts
 from ._call import AttemptLimits, Call, Clock
 from ._fork import notice_fork, take_part
@@ -216,7 +216,7 @@ class Core:
         self._notice_fork()
         seconds = timeout if job.timeout is None else job.timeout
         call = Call(seconds, self.clock, job.provider, job.model, job.started, self._process)
-        limit = deadline.get()
+        limit = ambient_limit()
         if limit is not None and limit < call.end:
             call.end, call.limited = limit, True
         return call

@@ -106,6 +106,15 @@ class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
         """Where lines go; a notebook and a test put another in its place."""
         return sys.stderr
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, above the bars of ``progress=True`` and other ones of tqdm's."""
+        bar = getattr(sys.modules.get("tqdm.std"), "tqdm", None)
+        if bar is None or not getattr(bar, "_instances", None):
+            super().emit(record)
+            return
+        with bar.external_write_mode(file=self.stream):
+            super().emit(record)
+
     def filter(self, record: logging.LogRecord) -> Any:
         """Leave a record to the root's handlers where there are some."""
         shown = log.propagate and logging.getLogger().handlers

@@ -39,6 +39,7 @@ _ELSEWHERE = {
     "organization": "It belongs to OpenAIAdapter(organization=...), or OPENAI_ORG_ID.",
     "project": "It belongs to OpenAIAdapter(project=...), or OPENAI_PROJECT_ID.",
     "messages": "Messages are the first argument.",
+    "workers": "chat_many() has max_workers=.",
     "prompt": "The prompt is the first argument.",
     "max_rounds": "It belongs to run_tools().",
     "exchange": "It belongs to run_tools().",
@@ -53,8 +54,12 @@ _VENDOR_PARAMS = frozenset(
 )
 
 
-def check_params(params: Mapping[str, Any]) -> None:
+def check_params(params: Mapping[str, Any], more: tuple[str, ...] = ()) -> None:
     """Refuse a name that is a slip of one of ours; any other goes into the request body.
+
+    Args:
+        params: What was given, by name.
+        more: Options that not every face has.
 
     Raises:
         InvalidRequestError: The message names the right option.
@@ -64,7 +69,7 @@ def check_params(params: Mapping[str, Any]) -> None:
             continue
         if name in _ELSEWHERE:
             raise InvalidRequestError(f"{name}= is no option here. {_ELSEWHERE[name]}")
-        if close := _close_option(name):
+        if close := _close_option(name, more):
             raise InvalidRequestError(
                 f"{name}= is no option; did you mean {close}=? "
                 f"(A vendor's parameter of that name goes into extra_body={{...}}.)"
@@ -72,13 +77,14 @@ def check_params(params: Mapping[str, Any]) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _close_option(name: str) -> str | None:
+def _close_option(name: str, more: tuple[str, ...]) -> str | None:
     """Return the option of ours that a name is close to; kept, since to look takes 100 us."""
     if name in _VENDOR_PARAMS:
         return None
     with importing():
         import difflib
-    return next(iter(difflib.get_close_matches(name.lower(), _OPTIONS, n=1, cutoff=0.85)), None)
+    options = (*_OPTIONS, *more)
+    return next(iter(difflib.get_close_matches(name.lower(), options, n=1, cutoff=0.83)), None)
 
 
 def _check_timeout(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:

@@ -188,7 +188,8 @@ def chat_many(
             function is called with a ``BatchProgress`` after each item, in the thread that
             iterates, and what it raises ends the batch.
         total_timeout: Seconds for all, from the first ``next()``; what is not done by then fails
-            with ``DeadlineExceeded``. None for no limit.
+            with ``DeadlineExceeded``. So does the batch where its iterator gives more a second
+            later. None for no limit.
         results: A file to put the results into, JSON Lines, each appended and flushed when it is
             done. Where it exists, the replies in it are delivered from there, and only the others
             are asked for.

@@ -20,6 +20,7 @@ from ._importing import importing
 from ._in_flight import CancelToken
 from ._numbers import is_number, is_whole
 from ._options import CallOptions
+from ._target import KEY_VARIABLES
 from .errors import ConfigurationError, InvalidRequestError, TermaiHttpError
 from .models import ChatResponse
 
@@ -150,14 +151,12 @@ def _batch(on: Callable[[], Any], given: dict[str, Any]) -> Batch[Any]:
     shared = Items(given, travelling=executor is not None)
     cancel = _check_cancel(given.pop("cancel"))
     CallOptions(**given)
-    if executor is not None:
-        with importing():
-            from ._batch_executor import check_executor
-        check_executor(executor)
+    _check_executor(executor)
     core, tasks = _core_of(on()), None
+    key_vendor = _key_vendor(key_variable, given["provider"])
     if executor is not None:
         told = {**given, "cancel": cancel, "client": client}
-        tasks = _tasks_of(core, told, key_variable)
+        tasks = _tasks_of(core, told, key_variable, key_vendor)
     elif key_variable is not None:
         given["api_key"] = _key_of(key_variable, given["api_key"])
     token = BatchToken(cancel)
@@ -166,6 +165,7 @@ def _batch(on: Callable[[], Any], given: dict[str, Any]) -> Batch[Any]:
         shared=shared,
         core=core,
         options=CallOptions(**given, cancel=token),
+        key_vendor=key_vendor,
         token=token,
         context=contextvars.copy_context(),
         most=most,
@@ -179,6 +179,13 @@ def _batch(on: Callable[[], Any], given: dict[str, Any]) -> Batch[Any]:
     return Batch(Work(plan, Figures(progress, core.clock)))
 
 
+def _check_executor(executor: Any) -> None:
+    if executor is not None:
+        with importing():
+            from ._batch_executor import check_executor
+        check_executor(executor)
+
+
 def _core_of(client: Any) -> Core:
     core = getattr(client, "_core", None)
     if not isinstance(core, Core):
@@ -186,10 +193,25 @@ def _core_of(client: Any) -> Core:
     return core
 
 
-def _tasks_of(core: Core, told: dict[str, Any], variable: str | None) -> Tasks:
+def _tasks_of(
+    core: Core, told: dict[str, Any], variable: str | None, key_vendor: str | None
+) -> Tasks:
     with importing():
         from ._batch_task import Tasks
-    return Tasks.of(new_name(), core.config, told, variable, os.environ)
+    return Tasks.of(new_name(), core.config, told, variable, os.environ, key_vendor)
+
+
+def _key_vendor(variable: str | None, provider: str | None) -> str | None:
+    """Tell whose key a variable holds: items of another vendor must not be sent with it.
+
+    Returns:
+        The vendor whose own variable it is; None for a variable that is the caller's, or where
+        ``provider=`` says that all items go to one.
+    """
+    if provider is not None:
+        return None
+    owners = [vendor for vendor, names in KEY_VARIABLES.items() if variable in names]
+    return owners[0] if owners else None
 
 
 def _key_of(variable: str, key: str | None) -> str:

@@ -170,6 +170,7 @@ class _Job:
     def run(self) -> int:
         """Do it, and return the exit code."""
         from .._shared_batch import chat_many
+        from ..errors import DeadlineExceeded
 
         args = self._args
         self._check_key()
@@ -188,6 +189,11 @@ class _Job:
             self._sum_up(batch.progress, "interrupted: ")
             say("--resume goes on where this ended")
             return INTERRUPTED
+        except DeadlineExceeded as error:
+            # Those that were read are told; this is about the rest of the input.
+            self._sum_up(batch.progress, "stopped: ")
+            say(f"{error.message} --resume goes on where this ended")
+            return AGAIN
         except OSError as error:
             self._sum_up(batch.progress, "stopped: ")
             say(f"{error.filename or args.input}: {error.strerror}")

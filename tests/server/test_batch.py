@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+import itertools
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -25,8 +27,10 @@ from termai_http import (
     DeadlineExceeded,
     HttpClientConfig,
     InvalidRequestError,
+    Message,
     RetryConfig,
     TermaiHttpError,
+    _batch_time,
     chat_many,
     client,
 )
@@ -281,3 +285,66 @@ def test_ctrl_c_returns_with_what_is_done() -> None:
         [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60, check=False
     )
     assert ended.stdout == "[0, 1, 2, 3, 4] True 0\n", ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        *(("max_worker", "max_workers"), ("maxworkers", "max_workers"), ("workers", "max_workers")),
+        *(("return_exception", "return_exceptions"), ("as_complete", "as_completed")),
+        *(("total_timout", "total_timeout"), ("progres", "progress"), ("executer", "executor")),
+        *(("result", "results"), ("api_key_environ", "api_key_env"), ("cancle", "cancel")),
+    ],
+)
+def test_a_slip_of_an_option_is_refused(slip: str, meant: str, vendor: Server) -> None:
+    """It would go into every request, and not do what was meant."""
+    with pytest.raises(InvalidRequestError, match=rf"{slip}= is no option.*{meant}="):
+        many(["hi"], **{slip: 1})
+    assert vendor.requests == []
+
+
+@pytest.mark.parametrize("how", ["total_timeout", "cancel"])
+def test_an_endless_iterator_is_not_read_for_ever(
+    how: str, vendor: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once nothing can be asked any more the batch ends, and says that the rest was not read."""
+    monkeypatch.setattr(_batch_time, "_LAST_LOOK", 0.05)
+    token = CancelToken()
+    options = {"total_timeout": 0.2} if how == "total_timeout" else {"cancel": token}
+    batch = many(map(str, itertools.count()), return_exceptions=True, max_workers=2, **options)
+    assert next(batch).text == said(0)
+    token.cancel()
+    error = DeadlineExceeded if how == "total_timeout" else CallCancelled
+    with pytest.raises(error, match=r"\d+ items were read, and the rest was not") as caught:
+        for _ in batch:
+            pass
+    assert isinstance(caught.value.done, dict)  # type: ignore[attr-defined]
+
+
+def test_a_raised_error_names_its_item(vendor: Server) -> None:
+    """Which of a thousand prompts was refused is told, also where they come as they are done."""
+    vendor.fail_when(lambda request: Status(400) if request.prompt == "3" else None)
+    for options in ({}, {"as_completed": True}):
+        with pytest.raises(TermaiHttpError, match=r"^Item 3: "):
+            list(many([str(number) for number in range(6)], max_workers=1, **options))
+
+
+def test_a_message_alone_is_no_item(vendor: Server) -> None:
+    """Its error says what to do."""
+    with pytest.raises(InvalidRequestError, match="put it into a list"):
+        list(many([Message("user", "hi")]))
+
+
+def test_a_vendors_key_is_sent_to_no_other(vendor: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items of both vendors get each their own key where the variable is one vendor's."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-own")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", vendor.claude_url)
+    items = ["hi", ChatRequest("claude-opus-5-5", "hello")]
+    with ThreadPoolExecutor(2) as executor:
+        for options in ({}, {"executor": executor, "retry": None}):
+            assert len(list(many(items, api_key_env="OPENAI_API_KEY", **options))) == 2
+    sent = {
+        (request.prompt, request.headers.get("authorization"), request.headers.get("x-api-key"))
+        for request in vendor.requests
+    }
+    assert sent == {("hi", "Bearer sk-test", None), ("hello", None, "sk-ant-own")}

@@ -8,18 +8,21 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, TypedDict
 
+import attrs
 import pytest
 
 import termai_http
 from termai_http import (
     APIConnectionError,
     AuthenticationError,
+    CallCancelled,
     CancelToken,
     ChatRequest,
     ChatResponse,
@@ -30,10 +33,12 @@ from termai_http import (
     MissingKeyError,
     RetryConfig,
     TermaiHttpError,
+    _batch_task,
     _batch_work,
     chat_many,
 )
-from termai_http._batch_task import _cores, _here, carry_out, unregister
+from termai_http._ambient import time_limit
+from termai_http._batch_task import _cores, _here, carry_out
 from termai_http.testing import RecordedRequest, Server, Silent, Status
 
 KEY = "sk-executor-0123456789abcdef"
@@ -84,7 +89,7 @@ class Posting(ThreadPoolExecutor):
 
 def _open(posted: bytes) -> Any:
     call, args, kwargs = pickle.loads(posted)
-    unregister(args[0].batch)
+    _here.pop(args[0].batch, None)
     return pickle.loads(pickle.dumps(call(*args, **kwargs)))
 
 
@@ -166,6 +171,8 @@ SECRET = "sk-a-secret-that-nothing-shows-0123"
         ({"api_key_env": ""}, "name of the variable"),
         ({"cancel": CancelToken()}, "cancel="),
         ({"extra_headers": {"Api-Key": SECRET}}, "extra_headers .*Api-Key .*api_key_env="),
+        ({"extra_headers": {"X-Api-Token": SECRET}}, "extra_headers .*X-Api-Token .*api_key_env="),
+        ({"extra_query": {"key": SECRET}}, "extra_query .*key .*api_key_env="),
         ({"base_url": f"https://user:{SECRET}@localhost/v1"}, "user name or password"),
     ],
 )
@@ -536,3 +543,58 @@ def test_a_task_shows_neither_prompt_nor_options() -> None:
     assert task.number == 0
     assert "the prompt" not in repr(task)
     assert "blue" not in repr(task)
+
+
+def test_a_limit_around_the_batch_holds_elsewhere(served: Server) -> None:
+    """A call in another process ends by the limit of the request that asked for it."""
+    served.fail_when(lambda request: Silent())
+    with Posting() as pool, time_limit(0.3):
+        batch = chat_many(
+            ["hi"], model=MODEL, executor=pool, return_exceptions=True, api_key_env="TEAM_KEY"
+        )
+        (error,) = batch
+    assert isinstance(error, DeadlineExceeded)
+
+
+def test_a_task_that_is_begun_too_late_is_not_called(served: Server) -> None:
+    """What an executor kept for long is not sent after the end of the time or of the batch."""
+    with Posting() as pool:
+        batch = chat_many(
+            ["hi"], model=MODEL, executor=pool, total_timeout=60, api_key_env="TEAM_KEY"
+        )
+        assert len(list(batch)) == 1
+    task = pickle.loads(pool.posted[0])[1][0]
+    assert isinstance(carry_out(task), CallCancelled)
+    assert task.end - time.time() <= 60
+    late = attrs.evolve(task, batch="another", end=time.time() - 1)
+    error = carry_out(late)
+    assert isinstance(error, DeadlineExceeded)
+    assert not error.maybe_billed
+    assert len(served.requests) == 1
+
+
+def test_a_process_that_was_interrupted_begins_no_more(
+    served: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal's Ctrl-C reaches a pool's processes too, which would go on with the next item."""
+    with Posting() as pool:
+        list(chat_many(["hi"], model=MODEL, executor=pool, api_key_env="TEAM_KEY"))
+    task = attrs.evolve(pickle.loads(pool.posted[0])[1][0], batch="interrupted")
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_batch_task, "send_chat", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(task)
+    assert isinstance(carry_out(task), CallCancelled)
+    assert len(served.requests) == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a hook broke"), NotImplementedError("no")])
+def test_an_error_of_somebody_elses_is_not_the_executors(error: Exception, served: Server) -> None:
+    """It is raised as it is, as without an executor."""
+    with pytest.raises(type(error), match=str(error)) as caught:
+        list(chat_many(["hi"], model=MODEL, executor=Flawed(error)))
+    assert caught.value is error

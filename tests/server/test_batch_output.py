@@ -443,3 +443,69 @@ def test_a_big_finished_file_takes_little_memory(
     assert skipped == 100_000
     assert kilobytes < 24 * 1024
     assert termai_server.requests == []
+
+
+def test_the_file_of_another_job_is_left_to_it(termai_server: Server, path: Path) -> None:
+    """Errors before the first reply tell of it: nothing is sent, and its own job goes on."""
+    failing = set(PROMPTS[:3])
+    termai_server.fail_when(lambda asked: Status(429) if asked.prompt in failing else None)
+    list(many(PROMPTS, path, return_exceptions=True))
+    termai_server.reset()
+    before = path.read_bytes()
+    for prompts, options in (
+        ([f"other {prompt}" for prompt in PROMPTS], {}),
+        (PROMPTS, {"system": "Be brief."}),
+    ):
+        with pytest.raises(ConfigurationError, match=r"index \d+ belongs to another request"):
+            many(prompts, path, max_workers=2, **options).run()
+    assert (termai_server.requests, path.read_bytes()) == ([], before)
+    assert many(PROMPTS, path).run().skipped == 37
+    assert asked(termai_server) == sorted(failing)
+
+
+def test_what_is_missing_before_the_first_reply_is_not_sent_for_another_job(
+    termai_server: Server, path: Path
+) -> None:
+    """An item without a line waits until a reply of the file is known to be of these items."""
+    list(many(PROMPTS[:9], path))
+    kept = [line for line in path.read_bytes().splitlines(True) if b'"index": 0,' not in line]
+    path.write_bytes(b"".join(kept))
+    termai_server.reset()
+    with pytest.raises(ConfigurationError, match="belongs to another request"):
+        many([f"other {prompt}" for prompt in PROMPTS], path).run()
+    assert termai_server.requests == []
+    assert many(PROMPTS[:9], path).run().skipped == 8
+    assert asked(termai_server) == PROMPTS[:1]
+
+
+def test_a_prompt_that_failed_may_be_mended(termai_server: Server, path: Path) -> None:
+    """An error belongs to nobody, whether replies follow it or none is there at all."""
+    termai_server.fail_when(lambda asked: Status(429) if asked.prompt == PROMPTS[0] else None)
+    list(many(PROMPTS[:9], path, return_exceptions=True))
+    mended = ["mended", *PROMPTS[1:9]]
+    assert many(mended, path).run().skipped == 8
+    alone = path.with_name("alone.jsonl")
+    list(many(PROMPTS[:1], alone, return_exceptions=True))
+    assert many(mended[:1], alone).run().succeeded == 1
+
+
+def test_results_that_no_item_is_of_are_told(
+    termai_server: Server, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A shorter input is no mistake, but may be one."""
+    list(many(PROMPTS[:9], path))
+    assert many(PROMPTS[:9], path).run().skipped == 9
+    assert caplog.text == ""
+    assert many(PROMPTS[:4], path).run().skipped == 4
+    assert "has 5 results more than there are items" in caplog.text
+
+
+def test_an_executors_results_are_written_when_done(termai_server: Server, path: Path) -> None:
+    """What nobody has come for yet is in the file already, and is not paid for twice."""
+    with ThreadPoolExecutor(3) as executor:
+        batch = many(PROMPTS[:8], path, executor=executor, retry=None, max_workers=4)
+        next(batch)
+    there = len(lines(path))
+    assert there == len(termai_server.requests) >= 4
+    batch.close()
+    assert many(PROMPTS[:8], path).run().skipped == there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 import time
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from termai_http import Client, ConfigurationError, DeadlineExceeded, RequestHandler
-from termai_http._ambient import deadline, time_limit, within
+from termai_http._ambient import bind, limit, time_limit, within
 from termai_http.testing import Delay, Server, Silent, Stall, Status
 
 
@@ -68,17 +69,17 @@ def test_streams_and_requests_have_it_too(client: Client, server: Server) -> Non
 def test_limits_nest_and_only_shorten() -> None:
     """The earliest end holds, each block gives back what it found, errors included."""
     with time_limit(50):
-        outer = deadline.get()
+        outer = limit()
         with time_limit(100):
-            assert deadline.get() == outer
+            assert limit() == outer
         with time_limit(10):
-            assert deadline.get() < outer  # type: ignore[operator]
+            assert limit() < outer  # type: ignore[operator]
         with pytest.raises(ZeroDivisionError), time_limit(10):
             raise ZeroDivisionError
-        assert deadline.get() == outer
+        assert limit() == outer
         with within(None):
-            assert deadline.get() is None
-    assert deadline.get() is None
+            assert limit() is None
+    assert limit() is None
 
 
 def test_a_limit_goes_where_its_context_goes() -> None:
@@ -86,7 +87,7 @@ def test_a_limit_goes_where_its_context_goes() -> None:
     found: list[float | None] = []
 
     def look() -> None:
-        found.append(deadline.get())
+        found.append(limit())
 
     with time_limit(50):
         copied = contextvars.copy_context()
@@ -94,7 +95,7 @@ def test_a_limit_goes_where_its_context_goes() -> None:
             thread = threading.Thread(target=target)
             thread.start()
             thread.join()
-        assert found == [None, deadline.get()]
+        assert found == [None, limit()]
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "3", None, True])
@@ -111,7 +112,19 @@ def test_the_limit_is_read_when_a_call_begins(client: Client, server: Server) ->
     """One that passed between two calls ends the second alone."""
     with time_limit(60):
         ask(client, server)
-        deadline.set(time.monotonic())
+        bind(time.monotonic())
         with pytest.raises(DeadlineExceeded, match="before the call began"):
             ask(client, server)
     assert len(server.requests) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked there")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_process_has_none() -> None:
+    """The workers of a pool that was begun in a limit outlive it, and keep its context."""
+    with time_limit(60):
+        assert limit() is not None
+        child = os.fork()
+        if not child:
+            os._exit(0 if limit() is None else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from tqdm.std import tqdm
 
 import termai_http
 from termai_http import Client, ConfigurationError, HttpClientConfig, configure_logging
@@ -189,3 +191,11 @@ def test_a_program_without_a_console_goes_on() -> None:
 def test_the_face_has_it() -> None:
     """It is a name of the face, and needs no client."""
     assert termai_http.configure_logging is configure_logging
+
+
+def test_a_line_stands_above_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    """The bar of ``progress=True`` is taken away for it, and drawn anew below."""
+    configure_logging()
+    with tqdm(total=3, file=sys.stderr):
+        log.warning("a line")
+    assert re.search(r"\r +\r[0-9:]+ WARNING termai_http: a line\n\r", capsys.readouterr().err)

@@ -12,7 +12,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import FileResponse, HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from ..._ambient import deadline, earliest, within
+from ..._ambient import bind, earliest, limit, within
 from ...errors import ConfigurationError
 from .conf import Options, options
 
@@ -75,12 +75,12 @@ class RequestTimeoutMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer a request under its limit."""
         started, chosen = self.monotonic(), options()
-        bound = earliest(deadline.get(), self._asked(request, chosen, started))
+        bound = earliest(limit(), self._asked(request, chosen, started))
         setattr(request, _OF_REQUEST, (started, bound))
         own = chosen.request_timeout
         with within(earliest(bound, None if own is None else started + own)):
             response = self.get_response(request)
-            end = deadline.get()  # of the view, where it has its own
+            end = limit()  # of the view, where it has its own
         if end is not None and isinstance(response, StreamingHttpResponse):
             _limit_body(response, end)
         return response
@@ -96,7 +96,7 @@ class RequestTimeoutMiddleware:
         own = getattr(view, _OF_VIEW, _UNSET)
         if own is not _UNSET:
             started, bound = getattr(request, _OF_REQUEST)
-            deadline.set(earliest(bound, None if own is None else started + own))
+            bind(earliest(bound, None if own is None else started + own))
 
     def _asked(self, request: HttpRequest, chosen: Options, started: float) -> float | None:
         """Return the monotonic instant that the request asks for; what is no number asks none."""
@@ -127,7 +127,7 @@ class _Body:
         return self
 
     def __next__(self) -> Any:
-        with within(earliest(self._end, deadline.get())):
+        with within(earliest(self._end, limit())):
             return next(self._chunks)
 
 

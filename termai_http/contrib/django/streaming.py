@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -103,8 +104,11 @@ class _Events:
         return event if begun else _FIRST + event
 
     def _next(self) -> bytes:
+        # What is left out does not put it off.
+        due = None if self._heartbeat is None else time.monotonic() + self._heartbeat
         while True:
-            item = self._stream.next_within(self._heartbeat, texts=self._encode is None)
+            seconds = None if due is None else max(due - time.monotonic(), 0.0)
+            item = self._stream.next_within(seconds, texts=self._encode is None)
             if item is SILENCE:
                 return b": waiting\n\n"
             if item is None:

@@ -23,7 +23,7 @@ from django.views.decorators.http import require_GET
 
 import termai_http
 from termai_http import ConfigurationError, DeadlineExceeded, StreamInterrupted
-from termai_http._ambient import deadline
+from termai_http._ambient import limit
 from termai_http.contrib.django import request_timeout, time_limit
 from termai_http.contrib.django.middleware import RequestTimeoutMiddleware
 from termai_http.testing import Delay, Server, Stall
@@ -33,7 +33,7 @@ Browse = Callable[..., Client]
 
 def left() -> float | None:
     """Return the seconds that a call made here would have, as far as a limit says."""
-    end = deadline.get()
+    end = limit()
     return None if end is None else end - time.monotonic()
 
 
@@ -62,7 +62,7 @@ def test_the_setting_limits_a_request(browse: Browse) -> None:
     """The time counts from the middleware on, and is gone with the request."""
     client = browse(path("", tell), TERMAI_HTTP={"REQUEST_TIMEOUT": 100})
     assert ask(client) == nearly(100)
-    assert deadline.get() is None
+    assert limit() is None
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_stream_ends_with_its_request(browse: Browse, termai_server: Server) -
 
     termai_server.script(Stall(3))
     response = browse(path("", opened)).get("/", headers={"X-Request-Timeout": "1"})
-    assert deadline.get() is None
+    assert limit() is None
     with pytest.raises(StreamInterrupted, match="DeadlineExceeded"):
         list(response.streaming_content)  # type: ignore[attr-defined]
     response.close()
@@ -241,10 +241,10 @@ def test_calls_that_make_the_body_have_the_requests_time(browse: Browse) -> None
         TERMAI_HTTP={"REQUEST_TIMEOUT": 100},
     )
     response = client.get("/")
-    assert deadline.get() is None
+    assert limit() is None
     chunks = iter(response.streaming_content)  # type: ignore[attr-defined]
     assert float(next(chunks)) == nearly(50)
-    assert deadline.get() is None
+    assert limit() is None
     with time_limit(10):
         assert float(next(chunks)) == nearly(10)
     response.close()
@@ -262,7 +262,7 @@ def test_an_error_of_a_view_leaves_no_limit_behind(browse: Browse) -> None:
     client = browse(path("", fail), TERMAI_HTTP={"REQUEST_TIMEOUT": 100})
     with pytest.raises(ValueError, match="mine"):
         client.get("/")
-    assert deadline.get() is None
+    assert limit() is None
 
 
 async def asynchronous(request: HttpRequest) -> JsonResponse:

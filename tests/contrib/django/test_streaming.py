@@ -265,3 +265,14 @@ def test_wrong_arguments_are_refused() -> None:
         pytest.raises(ConfigurationError, match="heartbeat must be a number of seconds above 0"),
     ):
         sse_response(object.__new__(Stream))
+
+
+@pytest.mark.parametrize("heartbeat", [0.05], indirect=True)
+def test_what_encode_leaves_out_is_silence_to_the_browser(termai_server: Server) -> None:
+    """A model that thinks for long says much of which nothing is sent."""
+    termai_server.script(Paced(0.02))
+    stream = termai_http.stream("word " * 60, model="gpt-5.5")
+    chunks = iter(sse_response(stream, encode=lambda event: None))
+    assert b": waiting" in next(chunks)
+    assert next(chunks) == b": waiting\n\n"
+    stream.close()
