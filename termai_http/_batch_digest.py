@@ -39,10 +39,17 @@ class Digester:
         self._plain: tuple[Any, ...] = ()
         self._begun = hashlib.blake2b(digest_size=_BYTES)
 
-    def of(self, request: ChatRequest) -> int:
-        """Return the digest of a request; equal ones have the same, in every process."""
+    def of(self, request: ChatRequest, own: str | int | None = None) -> int:
+        """Return the digest of a request; equal ones have the same, in every process.
+
+        Args:
+            request: The request.
+            own: The caller's own name for it: by that answers are joined to something else.
+        """
         begun = self._begin(request).copy()
         begun.update(_messages(request.messages).encode())
+        if own is not None:
+            begun.update(f"\n{_encoder.encode(own)}".encode())
         return int.from_bytes(begun.digest(), "big")
 
     def _begin(self, request: ChatRequest) -> hashlib.blake2b:

@@ -275,7 +275,7 @@ class Work:
             return
         file = self._file
         if file is not None and self._digester is not None and self._proof is not None:
-            item.digest = self._digester.of(item.request)
+            item.digest = self._digester.of(item.request, item.id)
             if file.found(number, item.digest):
                 self._send_all(self._proof.find())
                 self._skip(item)

@@ -158,7 +158,11 @@ def call_advice(
         return f"{key} is wrong, revoked, or belongs to another server: make a new key."
     if isinstance(error, errors.PermissionDeniedError):
         return "The key may not do this, or not from here: check its permissions and your country."
-    if isinstance(error, (errors.NotFoundError, errors.UnexpectedRedirect)):
+    if isinstance(error, errors.UnexpectedRedirect):
+        return f"What answers leads elsewhere: check {base_url}, and for a login page on the way."
+    if error.status_code == 407:
+        return "A proxy wants a login: its URL has to name it, as http://user:password@host:port."
+    if isinstance(error, errors.NotFoundError):
         return f"Check the path of {base_url}: {url} is not there. Is /v1 missing, or twice in it?"
     if isinstance(error, errors.InternalServerError):
         return f"The server fails: try again later, and see {_STATUS_PAGES[provider]} if its own."

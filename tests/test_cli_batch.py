@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -101,6 +102,7 @@ BROKEN = {
     "oops": "not JSON: Expecting value at column 1.",
     '{"prompt": "a"': "not JSON: Expecting ',' delimiter at column 15.",
     "[" * 100_000: "not JSON that can be read: it is nested too deeply.",
+    '{"prompt": "a", "n": ' + "9" * 5000 + "}": "a number of more digits than Python reads.",
     "[1]": 'a line is a text, or an object with "prompt" or "messages", not a list.',
     "7": "not a number.",
     "null": "not null.",
@@ -197,7 +199,9 @@ def test_an_output_that_is_there_needs_resume(
         ([".", "out.jsonl", *MODEL], "The input . cannot be read: Is a directory"),
         (["in.jsonl", "none/out.jsonl", *MODEL], "its folder does not exist; make it first"),
         (["in.jsonl", ".", *MODEL], "it is a directory"),
-        (["in.jsonl", "in.jsonl", *MODEL, "--resume"], "is no results file of this job"),
+        (["in.jsonl", "in.jsonl", *MODEL, "--resume"], "is the input, too"),
+        (["in.jsonl", "in.jsonl", *MODEL], "is the input, too"),
+        (["in.jsonl", "-", *MODEL], "OUTPUT must be a file"),
         (["in.jsonl", "out.jsonl"], "line 1 names no model: give -m MODEL, or set TERMAI_HTTP_M"),
         (["in.jsonl", "out.jsonl", *MODEL, "--timeout", "-1"], "timeout must be"),
         (["in.jsonl", "out.jsonl", *MODEL, "--total-timeout", "0"], "total_timeout must be"),
@@ -530,10 +534,10 @@ def test_ids_of_a_big_input_take_little_memory() -> None:
 
     told: list[str] = []
     source = Endless()
-    lines = Lines(source, "gpt-5.5", told.append, counted=False)  # type: ignore[arg-type]
+    lines = Lines(source, "gpt-5.5", told.append, bool, counted=False)  # type: ignore[arg-type]
     first = next(iter(lines))
     assert (first["prompt"], source.made) == ("a", 0)
-    lines = Lines(source, "gpt-5.5", told.append, counted=False)  # type: ignore[arg-type]
+    lines = Lines(source, "gpt-5.5", told.append, bool, counted=False)  # type: ignore[arg-type]
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for _ in lines:
@@ -549,7 +553,7 @@ def test_ids_of_a_big_input_take_little_memory() -> None:
 def test_numbers_of_lines_are_known_by_index() -> None:
     """Blank lines count as lines, and not as items."""
     source = io.BytesIO(b'\n"a"\n\n\n"b"\n"c"\n\n"d"')
-    lines = Lines(source, "gpt-5.5", print, counted=True)
+    lines = Lines(source, "gpt-5.5", print, bool, counted=True)
     assert len(lines) == 4
     assert len(list(lines)) == 4
     assert [lines.line_of(index) for index in range(4)] == [2, 5, 6, 8]
@@ -560,9 +564,9 @@ def test_a_length_that_is_not_known_is_none() -> None:
     read, write = os.pipe()
     os.close(write)
     with open(read, "rb") as pipe, pytest.raises(TypeError, match="not known"):
-        len(Lines(pipe, None, print, counted=True))
+        len(Lines(pipe, None, print, bool, counted=True))
     with pytest.raises(TypeError, match="not known"):
-        len(Lines(io.BytesIO(b'"a"'), None, print, counted=False))
+        len(Lines(io.BytesIO(b'"a"'), None, print, bool, counted=False))
 
 
 @pytest.mark.parametrize(
@@ -591,3 +595,85 @@ def test_a_length_that_is_not_known_is_none() -> None:
 def test_what_a_rerun_may_mend(error: Exception, mends: bool) -> None:
     """Limits of rate and time, overload and connections pass; the rest does not."""
     assert may_mend(error) is mends
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /dev/full")
+@pytest.mark.parametrize("stderr", ["a pipe that nobody reads", "closed", "full"])
+def test_nobody_has_to_read_what_it_tells(termai_server: Server, folder: Path, stderr: str) -> None:
+    """A job goes on, and its exit code is the same, where stderr cannot be written."""
+    put(folder, *("oops" if number % 3 else f'"{number}"' for number in range(60)))
+    command = [*COMMAND, "in.jsonl", "out.jsonl", *MODEL]
+    if stderr == "a pipe that nobody reads":
+        ours, its = os.pipe()
+        os.close(ours)
+        code = subprocess.run(command, stderr=its, timeout=60).returncode
+        os.close(its)
+    else:
+        where = {"closed": "&-", "full": ">/dev/full"}[stderr]
+        line = f"exec {shlex.join(command)} 2>{where.removeprefix('>')}"
+        code = subprocess.run(["sh", "-c", line], timeout=60).returncode
+    assert code == 1
+    assert len(results(folder)) == 60
+    assert len(termai_server.requests) == 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its shell closes nothing")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_it_may_be_begun_without_streams(termai_server: Server, folder: Path, closed: str) -> None:
+    """As by cron or a daemon: all is answered, and that is success."""
+    put(folder, '"a"')
+    line = f"exec {shlex.join([*COMMAND, 'in.jsonl', 'out.jsonl', *MODEL])} {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert results(folder)[0]["text"] == "You said: a"
+
+
+def test_a_results_file_is_never_its_own_input(
+    termai_server: Server, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By another name, or as stdin, too: it would read each line that it wrote."""
+    put(folder, '"a"')
+    assert batch("in.jsonl", "out.jsonl", *MODEL) == 0
+    before = (folder / "out.jsonl").read_bytes()
+    (folder / "link.jsonl").symlink_to("out.jsonl")
+    assert batch("link.jsonl", "out.jsonl", *MODEL, "--resume") == 2
+    with (folder / "out.jsonl").open("rb") as file:
+        done = subprocess.run(
+            [*COMMAND, "-", "out.jsonl", *MODEL, "--resume"], stdin=file, timeout=60
+        )
+    assert done.returncode == 2
+    assert (folder / "out.jsonl").read_bytes() == before
+
+
+def test_an_id_that_changed_exits_2(
+    termai_server: Server, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever joins answers by their ids would lose the row."""
+    put(folder, {"id": "a", "prompt": "x"})
+    assert batch("in.jsonl", "out.jsonl", *MODEL) == 0
+    put(folder, {"id": "b", "prompt": "x"})
+    assert batch("in.jsonl", "out.jsonl", *MODEL, "--resume") == 2
+    assert "changed since it was written" in capsys.readouterr().err
+
+
+def test_a_key_is_needed_for_what_is_asked(
+    termai_server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each line has a model of the other vendor, the key of the option's is not missed."""
+    monkeypatch.delenv("OPENAI_API_KEY")
+    put(folder, {"prompt": "a", "model": "claude-opus-5-5"})
+    assert batch("in.jsonl", "out.jsonl", *MODEL) == 0
+
+
+def test_what_is_missing_is_told_in_words_of_the_shell(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No argument of Python's is named, which the command has not."""
+    put(folder, '"a"')
+    assert batch("in.jsonl", "out.jsonl", *MODEL) == 2
+    assert main(["chat", "hi"]) == 2
+    told = capsys.readouterr().err
+    assert "OPENAI_API_KEY is not set" in told
+    assert "give -m MODEL" in told
+    assert "api_key=" not in told
+    assert "model=" not in told

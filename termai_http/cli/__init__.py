@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from . import _batch, _chat, _demo, _doctor, _serve
-from ._common import INTERRUPTED, OK, Parser, forget_stdout
+from ._common import INTERRUPTED, OK, Parser, forget, open_what_is_closed, tell
 
 __all__ = ["main"]
 
@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: Arguments without the program's name; None means the process's.
     """
+    open_what_is_closed()
     args = _parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A pipe on Windows has no characters for most of the world's.
@@ -41,10 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        tell("interrupted\n")
         return INTERRUPTED
     except BrokenPipeError:
-        forget_stdout()
+        # Of stdout: whoever read it has enough.
+        forget(sys.stdout)
         return OK
 
 

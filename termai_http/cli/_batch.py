@@ -6,13 +6,14 @@ import argparse
 import contextlib
 import importlib.util
 import os
+import stat
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ._common import FAILED, INTERRUPTED, OK, USAGE, add_command, printable, say
+from ._common import FAILED, INTERRUPTED, OK, USAGE, add_command, printable, say, tell, told
 
 if TYPE_CHECKING:
     from ..batch import Batch, BatchProgress
@@ -106,12 +107,15 @@ def _run(args: argparse.Namespace) -> int:
     from .._shared import close
     from ..errors import ConfigurationError, InvalidRequestError
 
+    was_there = os.path.exists(args.output)
     try:
         _refuse_what_is_there(args)
         with _opened(args.input) as file:
             return _Job(args, file).run()
     except (ConfigurationError, InvalidRequestError) as error:
-        say(str(error))
+        say(told(error))
+        if not was_there:
+            _remove_if_empty(args.output)
         return USAGE
     finally:
         close()
@@ -120,6 +124,12 @@ def _run(args: argparse.Namespace) -> int:
 def _refuse_what_is_there(args: argparse.Namespace) -> None:
     from ..errors import ConfigurationError
 
+    if args.output == "-":
+        raise ConfigurationError(
+            "OUTPUT must be a file: answers are appended to it, and --resume finds them there."
+        )
+    if _is_its_own_input(args):
+        raise ConfigurationError(f"{args.output} is the input, too: name another file for answers.")
     if args.resume:
         return
     with contextlib.suppress(OSError):
@@ -128,6 +138,20 @@ def _refuse_what_is_there(args: argparse.Namespace) -> None:
                 f"{args.output} exists already. To ask only for what is missing in it add "
                 "--resume; else name another file."
             )
+
+
+def _remove_if_empty(path: str) -> None:
+    with contextlib.suppress(OSError):
+        if os.path.isfile(path) and not os.path.getsize(path):
+            os.unlink(path)
+
+
+def _is_its_own_input(args: argparse.Namespace) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        there = os.stat(args.output)
+        given = os.fstat(sys.stdin.fileno()) if args.input == "-" else os.stat(args.input)
+        return stat.S_ISREG(there.st_mode) and os.path.samestat(there, given)
+    return False
 
 
 def _opened(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
@@ -162,7 +186,7 @@ class _Job:
 
         self._args = args
         self._live = not args.quiet and sys.stderr.isatty()
-        self._lines = Lines(file, args.model, self._tell, counted=self._live)
+        self._lines = Lines(file, args.model, self._tell, self._check_key, counted=self._live)
         self._failures: Counter[str] = Counter()
         self._mendable = False
         self._next_show = 0.0
@@ -173,7 +197,6 @@ class _Job:
         from ..errors import DeadlineExceeded
 
         args = self._args
-        self._check_key()
         batch = chat_many(
             self._lines,
             **{name: getattr(args, name) for name in _OPTIONS},
@@ -208,7 +231,7 @@ class _Job:
         return FAILED if batch.progress.failed else OK
 
     def _check_key(self) -> None:
-        """Refuse to begin without a key for the model of the options, and so most lines."""
+        """Refuse to begin without a key for the model of the options, once a line has no other."""
         from .._options import CallOptions
         from .._request import model_or_default
         from .._shared import client
@@ -248,7 +271,7 @@ class _Job:
         self._mendable = self._mendable or may_mend(error)
         if self._failures[kind] <= _MOST_TOLD:
             last = " (more of these are not shown)" if self._failures[kind] == _MOST_TOLD else ""
-            self._tell(f"line {line}: {kind}: {error}{last}")
+            self._tell(f"line {line}: {kind}: {told(error)}{last}")
         return kind
 
     def _progress(self) -> bool | Callable[[BatchProgress], None]:
@@ -267,19 +290,18 @@ class _Job:
         parts += [f"{so_far.input_tokens + so_far.output_tokens} tokens"]
         parts += [f"{so_far.retries} retries"] if so_far.retries else []
         parts += [f"{so_far.failed} failed"] if so_far.failed else []
-        sys.stderr.write(f"{_CLEAR_LINE}{', '.join(parts)}")
-        sys.stderr.flush()
+        tell(f"{_CLEAR_LINE}{', '.join(parts)}")
 
     def _sum_up(self, so_far: BatchProgress, begin: str) -> None:
         if self._live:
-            sys.stderr.write(_CLEAR_LINE)
+            tell(_CLEAR_LINE)
         if self._args.quiet:
             return
         parts = [f"{so_far.succeeded} answered"]
-        if so_far.failed:
-            # An interrupt may come before one that failed is told.
+        if self._failures:
+            # Those that were told: others may have come while the job was ended.
             kinds = ", ".join(f"{count} {kind}" for kind, count in self._failures.most_common())
-            parts.append(f"{so_far.failed} failed" + (f" ({kinds})" if kinds else ""))
+            parts.append(f"{self._failures.total()} failed ({kinds})")
         parts += [f"{so_far.skipped} there before"] if so_far.skipped else []
         tokens = f"{so_far.input_tokens} tokens in, {so_far.output_tokens} out"
         retries = f", {so_far.retries} retries" if so_far.retries else ""
@@ -288,5 +310,5 @@ class _Job:
     def _tell(self, message: str) -> None:
         if self._live:
             # Over the bar, which is drawn anew below.
-            sys.stderr.write(_CLEAR_LINE)
+            tell(_CLEAR_LINE)
         say(printable(message))

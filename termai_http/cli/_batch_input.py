@@ -39,15 +39,23 @@ class Lines:
         file: Where they are read.
         model: The model of lines that name none; None for none.
         tell: Is told of broken lines and of ids that come again.
+        check: Is called once, before the first item that names no model; what it raises ends all.
         counted: Whether ``len()`` tells how many there are, for which the file is read twice.
     """
 
     def __init__(
-        self, file: BinaryIO, model: str | None, tell: Callable[[str], None], *, counted: bool
+        self,
+        file: BinaryIO,
+        model: str | None,
+        tell: Callable[[str], None],
+        check: Callable[[], None],
+        *,
+        counted: bool,
     ) -> None:
         self._file = file
         self._model = model
         self._tell = tell
+        self._check: Callable[[], None] | None = check
         self._counted = counted
         self._blanks = array("Q")
         self._ids = _Seen()
@@ -71,7 +79,7 @@ class Lines:
                 continue
             index += 1
             try:
-                yield self._item(line, number)
+                item = self._item(line, number)
             except NoModel:
                 raise
             except TermaiHttpError as error:
@@ -79,6 +87,11 @@ class Lines:
                 message = f"line {number}: {error.message}"
                 self._tell(message)
                 yield InvalidRequestError(message)
+                continue
+            if self._check is not None and "model" not in item:
+                check, self._check = self._check, None
+                check()
+            yield item
 
     def line_of(self, index: int) -> int:
         """Return the number of the line, from 1, that an item was read from."""
@@ -122,8 +135,10 @@ def _object(line: bytes) -> dict[str, Any]:
         raise InvalidRequestError(f"not UTF-8: byte {error.start + 1} of the line.") from None
     except json.JSONDecodeError as error:
         raise InvalidRequestError(f"not JSON: {error.msg} at column {error.colno}.") from None
-    except (ValueError, RecursionError):
+    except RecursionError:
         raise InvalidRequestError("not JSON that can be read: it is nested too deeply.") from None
+    except ValueError:
+        raise InvalidRequestError("it has a number of more digits than Python reads.") from None
     if isinstance(given, str):
         return {"prompt": given}
     if isinstance(given, dict):

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ._common import FAILED, OK, USAGE, add_command, forget_stdout, say
+from ._common import FAILED, OK, USAGE, add_command, forget, say, told
 from ._show import show_reply, show_stream, tell_cut_off
 
 if TYPE_CHECKING:
@@ -85,15 +85,15 @@ def _run(args: argparse.Namespace) -> int:
             return USAGE
         _answer(prompt, args)
     except (ConfigurationError, InvalidRequestError) as error:
-        say(str(error))
+        say(told(error))
         return USAGE
     except TermaiHttpError as error:
-        say(f"{type(error).__name__}: {error}")
+        say(f"{type(error).__name__}: {told(error)}")
         return FAILED
     except BrokenPipeError:
         raise
     except OSError as error:
-        forget_stdout()
+        forget(sys.stdout)
         say(f"cannot write the answer: {error.strerror}")
         return FAILED
     finally:

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["Parser"]
@@ -21,19 +21,35 @@ __all__ = [
     "USAGE",
     "Parser",
     "add_command",
-    "forget_stdout",
+    "forget",
+    "open_what_is_closed",
     "printable",
     "say",
     "seconds",
+    "tell",
+    "told",
 ]
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 # A line break and a tab are wanted; with a carriage return an answer could hide what it said.
 _STEERING: dict[int, str] = dict.fromkeys(
-    (*range(32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}"
+    (
+        *(*range(32), *range(127, 160)),
+        # Line separators, and what turns the direction of the text that follows.
+        *(0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)),
+    ),
+    "\N{REPLACEMENT CHARACTER}",
 )
 _STEERING |= {ord("\n"): "\n", ord("\t"): "\t", ord("\r"): ""}
+
+_IN_A_SHELL = (
+    (" api_key= was not given and", ""),
+    (" api_key= was not given, and neither", " Neither"),
+    ('give any text: api_key="none"', "set it to any text"),
+    ("pass model= (for example", "give -m MODEL (for example"),
+    ("Raise timeout=,", "Raise --timeout,"),
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -107,7 +123,32 @@ def seconds(text: str) -> float:
 
 def say(message: str) -> None:
     """Tell the user something on stderr: it is no part of what the command gives."""
-    print(f"termai-http: {message}", file=sys.stderr, flush=True)
+    tell(f"termai-http: {message}\n")
+
+
+def tell(text: str) -> None:
+    """Write to stderr, as far as there is somebody who reads it: a job goes on without."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        forget(sys.stderr)
+
+
+def told(error: Exception) -> str:
+    """Return an error's words as the shell has them: they are for who writes Python."""
+    text = str(error)
+    for python, shell in _IN_A_SHELL:
+        text = text.replace(python, shell)
+    return text
+
+
+def open_what_is_closed() -> None:
+    """Put nothing in the place of a stream that the command was begun without, as by cron."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            opened = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - as long as we run
+            setattr(sys, name, opened)
 
 
 def printable(text: str) -> str:
@@ -115,7 +156,7 @@ def printable(text: str) -> str:
     return text.translate(_STEERING)
 
 
-def forget_stdout() -> None:
+def forget(stream: TextIO) -> None:
     """Let nothing more be written: without this Python would complain of the rest at exit."""
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ._common import FAILED, OK, USAGE, add_command, printable, say, seconds
+from ._common import FAILED, OK, USAGE, add_command, forget, printable, say, seconds
 
 if TYPE_CHECKING:
     from .._doctor import Check
@@ -64,6 +64,17 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    try:
+        return _examine(args)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        forget(sys.stdout)
+        say(f"cannot write what was found: {error.strerror}")
+        return FAILED
+
+
+def _examine(args: argparse.Namespace) -> int:
     from .._doctor import all_is_well, as_fields, examine
     from ..errors import ConfigurationError
 

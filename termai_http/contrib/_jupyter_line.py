@@ -34,6 +34,15 @@ examples:
 An option that is wholly {name} is that variable: --system {instructions}.
 """
 
+# Options of ``chat()``; a key would stand in the notebook.
+_OURS = frozenset(
+    {
+        *("api", "api_key", "api_version", "base_url", "cancel", "client", "extra_headers"),
+        *("extra_query", "max_tokens", "model", "provider", "reasoning", "retry", "system"),
+        *("timeout", "tools"),
+    }
+)
+
 
 class LineError(Exception):
     """The line cannot be understood; the message says why."""
@@ -109,6 +118,10 @@ def _param(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError("must be NAME=VALUE")
+    if name in _OURS:
+        raise argparse.ArgumentTypeError(
+            f"{name} is no parameter of the vendor's: it is an option, or belongs to a client"
+        )
     try:
         return name, json.loads(value)
     except ValueError:

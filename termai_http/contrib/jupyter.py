@@ -8,6 +8,7 @@ not fetched, and of its links only those to the web and to mail are links.
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -30,6 +31,7 @@ __all__ = ["load_ipython_extension", "show", "unload_ipython_extension"]
 _MAGIC = "chat"
 _TEXTS = ("model", "system", "base_url", "reasoning")
 _OPTIONS = (*_TEXTS, "max_tokens", "timeout", "provider", "api")
+_QUESTION = re.compile(r"%chat\s.*\?\s*$")
 # What stood in the place of the magics, by shell, for the end.
 _BEFORE = "_termai_http_before"
 
@@ -50,18 +52,33 @@ def load_ipython_extension(shell: Any) -> None:
     magic.__doc__ = help_text()
     with importing():
         from IPython.core.magic import no_var_expand
+    if _keep_questions not in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.append(_keep_questions)
     # The braces and dollars of a prompt are text, unless --expand asks for variables.
     shell.register_magic_function(no_var_expand(magic), "line_cell", _MAGIC)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Take the magics away again; ``%unload_ext termai_http`` calls it."""
+    if _keep_questions in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.remove(_keep_questions)
     before = getattr(shell, _BEFORE, None) or {}
     setattr(shell, _BEFORE, None)
     for kind, magic in before.items():
         shell.magics_manager.magics[kind].pop(_MAGIC, None)
         if magic is not None:
             shell.magics_manager.magics[kind][_MAGIC] = magic
+
+
+def _keep_questions(lines: list[str]) -> list[str]:
+    """Let the prompt of ``%chat`` end in a question mark, to IPython a wish for help."""
+    if lines and lines[0].startswith("%%"):
+        return lines
+    return [_called(line) if _QUESTION.match(line) else line for line in lines]
+
+
+def _called(line: str) -> str:
+    return f"get_ipython().run_line_magic({_MAGIC!r}, {line[len(_MAGIC) + 1 :].strip()!r})\n"
 
 
 def show(reply: Stream) -> ChatResponse:

@@ -368,3 +368,20 @@ def test_a_restarted_kernel_begins_anew(kernel: Kernel, spoken: Server) -> None:
     seen: list[RecordedRequest] = spoken.requests
     assert [one.headers["authorization"] for one in seen] == [f"Bearer {KEY}"]
     assert kernel.run("import termai_http; print(termai_http.stats().opened)").text == "1\n"
+
+
+def test_a_question_is_a_prompt(kernel: Kernel, spoken: Server) -> None:
+    """IPython takes a question mark at the end of a line for a wish for help; not here."""
+    ran = kernel.run("%chat -m gpt-5.5 why so?\n%chat -m gpt-5.5 -- what's up?")
+    assert ran.status == "ok"
+    assert [request.prompt for request in spoken.requests] == ["why so?", "what's up?"]
+    assert kernel.run("%unload_ext termai_http\nlen?").status == "ok"
+
+
+def test_a_key_does_not_come_by_a_parameter(kernel: Kernel, spoken: Server) -> None:
+    """It would stand in the notebook; so is no option of ours taken for the vendor's."""
+    for name in ("api_key", "base_url", "timeout"):
+        line = failed(kernel, f"%chat -m gpt-5.5 -p {name}=sk-other hi")
+        assert f"{name} is no parameter of the vendor's" in line
+        assert "sk-other" not in line
+    assert spoken.requests == []

@@ -148,7 +148,7 @@ def test_without_a_key_the_way_is_tried(server: Server) -> None:
         (401, "fail", "401, AuthenticationError", "OPENAI_API_KEY is wrong, revoked"),
         (403, "fail", "403, PermissionDeniedError", "its permissions"),
         (404, "fail", "404, NotFoundError", "Is /v1 missing"),
-        (302, "fail", "302, UnexpectedRedirect", "Check the path of --base-url"),
+        (302, "fail", "302, UnexpectedRedirect", "leads elsewhere: check --base-url"),
         (429, "warn", "429, RateLimitError", "Slow down"),
         (500, "fail", "500, InternalServerError", "status.openai.com"),
         (529, "fail", "529, OverloadedError", "try again later"),
