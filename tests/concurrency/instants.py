@@ -61,6 +61,8 @@ class Instant:
         self._act = act
         self._functions = functions
         self._before: dict[FrameType, str] = {}
+        # Kept, since Python 3.11 may call them once more after they were taken away within a call.
+        self._tracers = self._profile, self._begin
         self.place = ("", "", 0, "")
 
     @property
@@ -70,8 +72,9 @@ class Instant:
 
     def __enter__(self) -> Instant:
         self._others = sys.getprofile(), sys.gettrace()
-        sys.setprofile(self._profile)
-        sys.settrace(self._begin)
+        profile, trace = self._tracers
+        sys.setprofile(profile)
+        sys.settrace(trace)
         return self
 
     def __exit__(self, *exc: object) -> None:
