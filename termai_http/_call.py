@@ -147,10 +147,14 @@ class Call:
         """The class of error that another thread ended this call with; None while it may run."""
         return self._reason
 
-    def interrupt(self, reason: type[TermaiHttpError]) -> None:
-        """End the call from any thread: wake its wait, break its socket."""
+    def forbid(self, reason: type[TermaiHttpError]) -> None:
+        """Let the call begin nothing more; what it does now goes on until ``interrupt``."""
         if self._reason is None:
             self._reason = reason
+
+    def interrupt(self, reason: type[TermaiHttpError]) -> None:
+        """End the call from any thread: wake its wait, break its socket."""
+        self.forbid(reason)
         waker = self._waker
         if waker is not None:
             waker.set()

@@ -55,7 +55,12 @@ class CallsInFlight:
 
     def interrupt(self, reason: type[TermaiHttpError]) -> None:
         """End every one that runs."""
-        for call in self.all():
+        running = self.all()
+        # All of them first: the slot of one that ends goes to one that waits for it, which must
+        # not send any more.
+        for call in running:
+            call.forbid(reason)
+        for call in running:
             call.interrupt(reason)
 
     def drain(self, seconds: float, clock: Clock) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from email.utils import formatdate
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -295,6 +296,18 @@ def test_an_interrupt_wakes_a_wait() -> None:
     thread.join(30)
     assert not thread.is_alive()
     assert call.interrupted is errors.CallCancelled
+
+
+def test_who_is_woken_by_the_end_of_one_call_may_begin_nothing_either() -> None:
+    """What ends all calls forbids each of them to go on before it wakes the first."""
+    known: list[type[errors.TermaiHttpError] | None] = []
+    calls = [Call(60, Clock()) for _ in range(2)]
+    token = CancelToken()
+    for call, other in zip(calls, reversed(calls), strict=True):
+        token.join(call)
+        call._waker = mock.Mock(set=lambda other=other: known.append(other.interrupted))
+    token.cancel()
+    assert known == [errors.CallCancelled] * 2
 
 
 def test_a_token_ends_what_still_runs_when_its_block_is_left() -> None:
