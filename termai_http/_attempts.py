@@ -3,108 +3,125 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-import attrs
+from typing import TYPE_CHECKING, Any, cast
 
 from . import errors, events
-from ._call import AttemptLimits, Call
+from ._call import Call
+from ._job import CallRequest, Outcome
 from ._log import log
 from ._retry import Gate, Kind, ServerWish, Verdict, classify, server_wish
-from ._values import Value
 from .config import RetryConfig
+from .dialects._errors import request_id
 
 if TYPE_CHECKING:
-    from ._call import Attempt
-    from ._route import Outgoing
+    from ._policy import RetryPolicy
     from ._transport import Answered, Transport
 
-__all__ = ["Outcome", "make_attempts"]
+__all__ = ["make_attempt", "make_attempts"]
 
-
-T = TypeVar("T")
 _NO_WISH = ServerWish()
 _THROTTLED = (429, 529)
 
 
-@attrs.define(kw_only=True, eq=False, repr=False)
-class Outcome(Value, Generic[T]):
-    """How a call ended: exactly one of ``value`` and ``error`` is there.
-
-    Attributes:
-        value: What was read from the answer.
-        error: Why there is none.
-        response: The last answer, None where there was none.
-    """
-
-    value: T | None = None
-    error: errors.TermaiHttpError | None = None
-    response: Answered | None = None
-
-
 def make_attempts(
-    transport: Transport,
-    outgoing: Outgoing,
-    call: Call,
-    *,
+    request: CallRequest,
+    send: Callable[[CallRequest], Outcome[Any]],
+    mounted: RetryPolicy,
     policy: RetryConfig,
-    limits: AttemptLimits,
-    pooled: bool,
-    fresh: bool,
-    read: Callable[[Any], T | errors.TermaiHttpError],
-    keep_open: bool,
-    listeners: events.Listeners,
-) -> Outcome[T]:
+) -> Outcome[Any]:
     """Run a call to its end.
 
     Args:
-        transport: What carries the attempts.
-        outgoing: The request, the same for every attempt.
-        call: The call's state.
+        request: The call.
+        send: Makes one attempt; what it returns without one is the call's end.
+        mounted: The policy as the session has it, which is asked to decide.
         policy: How often and how long.
-        limits: What bounds one attempt.
-        pooled: Whether the shared pool is used.
-        fresh: Whether the first attempt must open a connection.
-        read: Turns an answer (with ``keep_open`` an ``OpenBody`` for a success) into the call's
-            value, or the error it stands for.
-        keep_open: Whether the body of a success is left for ``read`` to read.
-        listeners: Who hears of it.
     """
+    call = request.call
     gate: Gate | None = None
-    budget = outgoing.route.budget
+    last: Outcome[Any] | None = None
     while True:
         if call.interrupted is not None:
             return Outcome(error=_ended(call))
-        attempt = call.begin_attempt(fresh=fresh, pooled=pooled, limits=limits)
-        if listeners.everybody:
-            listeners.emit(events.AttemptStarted(attempt=call.attempts, **_who(call)))
-        result = transport.exchange(outgoing, attempt, keep_open=keep_open)
-        response: Any = None
-        value: T | errors.TermaiHttpError
-        if isinstance(result, errors.TermaiHttpError):
-            value = result
-        else:
-            response = getattr(result, "response", result)
-            value = read(result)
-        if not isinstance(value, errors.TermaiHttpError):
-            budget.give_back()
-            if listeners.everybody:
-                _tell_success(listeners, call, attempt, response)
-            return Outcome(value=value, response=response)
+        outcome = _send(request, send)
+        error, attempt, budget = outcome.error, outcome.attempt, outcome.budget
+        if error is None:
+            if budget is not None:
+                budget.give_back()
+            if call.tell is not None and attempt is not None:
+                _tell_success(call, outcome)
+            return outcome
+        if attempt is None:
+            return outcome if last is None else _refused(last, error)
+        response = outcome.response
         wish = _NO_WISH if response is None else server_wish(response.headers, call.clock.wall())
-        kind = classify(value, attempt, wish, policy)
-        gate = gate or transport.policy.gate(call, policy, budget)
-        verdict = gate.admit(kind, wish, throttled=value.status_code in _THROTTLED)
-        _annotate(value, call, kind, wish, verdict)
-        if listeners.everybody:
-            _tell_failure(listeners, call, kind, value)
+        kind = classify(error, attempt, wish, policy)
+        gate = gate or mounted.gate(call, policy, budget)
+        verdict = gate.admit(kind, wish, throttled=error.status_code in _THROTTLED)
+        _annotate(error, call, kind, wish, verdict)
+        if call.tell is not None:
+            _tell_failure(call, cause_of(kind, error), error)
         if verdict.wait is None:
-            ended = call.interrupted is not None and not isinstance(value, call.interrupted)
-            return Outcome(error=_ended(call) if ended else value, response=response)
-        fresh = verdict.fresh
-        _wait(call, kind, value, verdict.wait, listeners)
+            if call.interrupted is not None and not isinstance(error, call.interrupted):
+                outcome.error = _ended(call)
+            return outcome
+        last = outcome
+        request.fresh = verdict.fresh
+        _wait(call, kind, error, verdict.wait)
         if call.interrupted is None and call.left() <= 0:
-            return Outcome(error=value, response=response)
+            return outcome
+
+
+def _send(request: CallRequest, send: Callable[[CallRequest], Outcome[Any]]) -> Outcome[Any]:
+    before = request.call.attempts
+    try:
+        return send(request)
+    except BaseException:
+        call = request.call
+        if call.tell is not None and call.attempts > before:
+            _tell_failure(call, "interrupted", None)
+        raise
+
+
+def make_attempt(transport: Transport, request: CallRequest) -> Outcome[Any]:
+    """Make one attempt: the innermost of what lies around one."""
+    job, call = request.job, request.call
+    outgoing = request.outgoing
+    if outgoing is None:
+        headers = job.headers if request.pooled else {**job.headers, "Connection": "close"}
+        try:
+            outgoing = request.outgoing = transport.prepare(
+                job.method, job.url, headers, job.body, job.query, for_requests=job.for_requests
+            )
+        except errors.TermaiHttpError as error:
+            return Outcome(error=error.with_traceback(None))
+    attempt = call.begin_attempt(fresh=request.fresh, pooled=request.pooled, limits=request.limits)
+    attempt.where = outgoing.route.host, outgoing.route.port
+    if call.tell is not None:
+        call.tell_of(events.AttemptStarted, attempt=call.attempts)
+    answer = transport.exchange(outgoing, attempt, keep_open=request.streaming)
+    outcome: Outcome[Any] = Outcome(attempt=attempt, budget=outgoing.route.budget)
+    if isinstance(answer, errors.TermaiHttpError):
+        outcome.error = answer
+        return outcome
+    outcome.response = cast("Answered", getattr(answer, "response", answer))
+    value = request.read(answer, call)
+    if isinstance(value, errors.TermaiHttpError):
+        outcome.error = value
+    else:
+        outcome.value = value
+    return outcome
+
+
+def _refused(last: Outcome[Any], refusal: errors.TermaiHttpError) -> Outcome[Any]:
+    """End a call by its own last error where a layer lets it make no further attempt."""
+    assert last.error is not None
+    if isinstance(refusal, (errors.CallCancelled, errors.ClientClosed)):
+        last.error = refusal
+    else:
+        reason = refusal.message.removesuffix(".")
+        last.error.message = f"{last.error.message.removesuffix('.')} (not retried: {reason})."
+    return last
 
 
 def _annotate(
@@ -119,13 +136,7 @@ def _annotate(
         error.message = f"{error.message.removesuffix('.')} ({verdict.why_not})."
 
 
-def _wait(
-    call: Call,
-    kind: Kind,
-    error: errors.TermaiHttpError,
-    wait: float,
-    listeners: events.Listeners,
-) -> None:
+def _wait(call: Call, kind: Kind, error: errors.TermaiHttpError, wait: float) -> None:
     cause = cause_of(kind, error)
     call.causes += (cause,)
     log.warning(
@@ -137,16 +148,14 @@ def _wait(
         wait,
         error.request_id,
     )
-    if listeners.everybody:
-        listeners.emit(
-            events.RetryScheduled(
-                attempt=call.attempts,
-                cause=cause,
-                wait=wait,
-                status_code=error.status_code,
-                request_id=error.request_id,
-                **_who(call),
-            )
+    if call.tell is not None:
+        call.tell_of(
+            events.RetryScheduled,
+            attempt=call.attempts,
+            cause=cause,
+            wait=wait,
+            status_code=error.status_code,
+            request_id=error.request_id,
         )
     if wait > 0:
         call.sleep(wait)
@@ -164,32 +173,24 @@ def _ended(call: Call) -> errors.TermaiHttpError:
     return reason("The call was ended before its next attempt.", phase="wait")
 
 
-def _who(call: Call) -> dict[str, Any]:
-    return {"call_id": call.number, "provider": call.provider, "model": call.model}
-
-
-def _tell_success(
-    listeners: events.Listeners, call: Call, attempt: Attempt, response: Answered | None
-) -> None:
-    listeners.emit(
-        events.AttemptSucceeded(
-            attempt=call.attempts,
-            status_code=response.status_code if response is not None else 0,
-            reused=attempt.reused,
-            **_who(call),
-        )
+def _tell_success(call: Call, outcome: Outcome[Any]) -> None:
+    attempt, response = outcome.attempt, outcome.response
+    assert attempt is not None
+    call.tell_of(
+        events.AttemptSucceeded,
+        attempt=call.attempts,
+        status_code=response.status_code if response is not None else 0,
+        reused=attempt.reused,
+        request_id=request_id(response.headers) if response is not None else None,
     )
 
 
-def _tell_failure(
-    listeners: events.Listeners, call: Call, kind: Kind, error: errors.TermaiHttpError
-) -> None:
-    listeners.emit(
-        events.AttemptFailed(
-            attempt=call.attempts,
-            cause=cause_of(kind, error),
-            status_code=error.status_code,
-            request_id=error.request_id,
-            **_who(call),
-        )
+def _tell_failure(call: Call, cause: str, error: errors.TermaiHttpError | None) -> None:
+    call.tell_of(
+        events.AttemptFailed,
+        attempt=call.attempts,
+        cause=cause,
+        status_code=None if error is None else error.status_code,
+        request_id=None if error is None else error.request_id,
+        error=None if error is None else type(error).__name__,
     )

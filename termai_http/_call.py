@@ -91,6 +91,8 @@ class Call:
         ambiguous: Repetitions of what may have been processed.
         maybe_billed: Whether the vendor may have processed an attempt that failed.
         retries_denied: Retries that the host's retry budget forbade.
+        tell: Tells those who listen to it of an event; None where nobody does.
+        endings: Who is to know how it ended.
     """
 
     __slots__ = (
@@ -104,8 +106,8 @@ class Call:
             "attempts",
             "causes",
         ),
-        *("clock", "end", "limited", "maybe_billed", "model", "number", "provider"),
-        *("retries_denied", "started"),
+        *("clock", "end", "endings", "limited", "maybe_billed", "model", "number", "provider"),
+        *("retries_denied", "started", "tell"),
     )
 
     def __init__(
@@ -129,6 +131,8 @@ class Call:
         self.ambiguous = 0
         self.maybe_billed = False
         self.retries_denied = 0
+        self.tell: Callable[[Any], None] | None = None
+        self.endings: tuple[Callable[[Any], None], ...] = ()
         self._process = os.getpid() if process is None else process
         self._reason: type[TermaiHttpError] | None = None
         self._waker: Waker | None = None
@@ -159,6 +163,17 @@ class Call:
         if waker is not None:
             waker.set()
         self._break_off()
+
+    def tell_of(self, make: Callable[..., Any], **fields: Any) -> None:
+        """Tell those who listen of an event, which is made only where somebody does.
+
+        Args:
+            make: The event's class.
+            fields: Its fields, beside those that say whose it is.
+        """
+        if self.tell is not None:
+            who = {"call_id": self.number, "provider": self.provider, "model": self.model}
+            self.tell(make(**who, **fields))
 
     def orphan(self) -> None:
         """End the call in a forked child, whose copy of the socket is the parent's to use."""
@@ -229,11 +244,12 @@ class Attempt:
         spoiled: Whether its connection must not carry another request.
         phase: ``"slot"``, ``"connect"``, ``"send"``, ``"headers"`` or ``"body"``.
         until: Monotonic instant at which the present phase ends, at the latest.
+        where: Host and port that it goes to.
     """
 
     __slots__ = (
         *("__weakref__", "call", "fresh", "limits", "phase", "pooled", "received", "reused"),
-        *("sent", "spoiled", "until"),
+        *("sent", "spoiled", "until", "where"),
     )
 
     def __init__(self, call: Call, *, fresh: bool, pooled: bool, limits: AttemptLimits) -> None:
@@ -247,6 +263,7 @@ class Attempt:
         self.spoiled = False
         self.phase = "slot"
         self.until = call.end
+        self.where: tuple[str, int | None] = ("", None)
 
     def narrow(self, seconds: float) -> None:
         """Let the present phase end after ``seconds``, if the deadline does not come before."""

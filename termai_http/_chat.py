@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from . import _json
-from ._attempts import Outcome
+from . import _json, events
 from ._call import Call
-from ._core import Core, Job
+from ._core import Core
 from ._importing import importing
+from ._job import Job, Outcome
 from ._log import log
 from ._options import CallOptions
 from ._request import encode_body, job_for, refused, texts_of, with_specs
@@ -151,7 +151,10 @@ def _begin_stream(
     def reply(decoded: Decoded) -> ChatResponse | TermaiHttpError:
         return _reply(decoded, plan, call, status, headers)
 
-    return Stream(source, call, finish, forget, reply)
+    stream = Stream(source, call, finish, forget, reply)
+    if call.tell is not None:
+        call.tell_of(events.FirstToken, elapsed=stream.time_to_first_token)
+    return stream
 
 
 def _foreign(answer: OpenBody, plan: _Plan) -> TermaiHttpError:
@@ -185,9 +188,11 @@ def _job(plan: _Plan, options: CallOptions, started: float, *, streaming: bool =
         plan.target,
         options,
         url=plan.target.url,
+        operation="chat",
         body=encoded,
         model=str(plan.body.get("model", "")),
         started=started,
+        streaming=streaming,
         more_headers=_STREAM_HEADERS if streaming else {},
     )
 

@@ -24,10 +24,11 @@ from .metrics import ClientStats, HttpMetrics, HttpStats
 from .models import ChatResponse, Prompt
 
 if TYPE_CHECKING:
+    from ._layer import Layer
     from ._session import PooledSession
     from ._stream import Stream
     from ._tool_run import ToolRun
-    from .events import Listener
+    from .events import Event, Listener, RetryScheduled
 
 __all__ = ["Client", "open_stream", "send_chat", "send_with"]
 
@@ -91,8 +92,9 @@ class Client(ClientBatches, ClientQueries):
         """Return the figures of connections and calls; closes what idles past its time."""
         transport = self._core.begun
         calls: HttpStats = self._core.metrics.get_stats()
+        layers = self._core.layers.stats()
         if transport is None:
-            return ClientStats(calls=calls)
+            return ClientStats(calls=calls, layers=layers)
         pool = transport.figures()
         total = pool.opened + pool.reused
         return ClientStats(
@@ -106,6 +108,7 @@ class Client(ClientBatches, ClientQueries):
             discarded=pool.discarded,
             waiting=pool.waiting,
             calls=calls,
+            layers=layers,
         )
 
     @described
@@ -166,6 +169,9 @@ class Client(ClientBatches, ClientQueries):
         provider: str | None = None,
         api: str | None = None,
         api_version: str | None = None,
+        layers: Sequence[Layer] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        on_retry: Callable[[RetryScheduled], object] | None = None,
         **params: Any,
     ) -> ChatResponse:
         """Send a chat on this client; the options are those of ``termai_http.chat``."""
@@ -194,6 +200,9 @@ class Client(ClientBatches, ClientQueries):
         provider: str | None = None,
         api: str | None = None,
         api_version: str | None = None,
+        layers: Sequence[Layer] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        on_retry: Callable[[RetryScheduled], object] | None = None,
         **params: Any,
     ) -> Stream:
         """Stream a chat on this client; the options are those of ``termai_http.stream``."""
@@ -224,6 +233,9 @@ class Client(ClientBatches, ClientQueries):
         provider: str | None = None,
         api: str | None = None,
         api_version: str | None = None,
+        layers: Sequence[Layer] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        on_retry: Callable[[RetryScheduled], object] | None = None,
         **params: Any,
     ) -> ToolRun:
         """Chat and call the tools on this client; as ``termai_http.run_tools``."""

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from typing import Literal, overload
 
+    from ._layer import Layer
     from .batch import Batch, BatchProgress
+    from .events import Event, RetryScheduled
 
 __all__ = ["ClientBatches", "many_with"]
 
@@ -157,6 +159,9 @@ class ClientBatches:
         provider: str | None = None,
         api: str | None = None,
         api_version: str | None = None,
+        layers: Sequence[Layer] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        on_retry: Callable[[RetryScheduled], object] | None = None,
         **params: Any,
     ) -> Batch[Any]:
         """Send many chats at once on this client; as ``termai_http.chat_many``."""

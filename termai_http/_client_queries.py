@@ -14,7 +14,9 @@ from .config import RetryConfig
 from .models import Prompt
 
 if TYPE_CHECKING:
+    from ._layer import Layer
     from ._query_models import Embeddings, ModelInfo
+    from .events import Event, RetryScheduled
 
 __all__ = ["ClientQueries", "count_with", "embed_with", "list_with"]
 
@@ -60,6 +62,9 @@ class ClientQueries:
         extra_body: Mapping[str, Any] | None = None,
         cancel: CancelToken | None = None,
         provider: str | None = None,
+        layers: Sequence[Layer] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        on_retry: Callable[[RetryScheduled], object] | None = None,
         **params: Any,
     ) -> Embeddings:
         """Turn texts into vectors on this client; as ``termai_http.embed``."""
@@ -88,6 +93,9 @@ class ClientQueries:
         provider: str | None = None,
         api: str | None = None,
         api_version: str | None = None,
+        layers: Sequence[Layer] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        on_retry: Callable[[RetryScheduled], object] | None = None,
         **params: Any,
     ) -> int:
         """Count a prompt's tokens on this client; as ``termai_http.count_tokens``."""
@@ -107,6 +115,9 @@ class ClientQueries:
         extra_query: Mapping[str, Any] | None = None,
         cancel: CancelToken | None = None,
         api_version: str | None = None,
+        layers: Sequence[Layer] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        on_retry: Callable[[RetryScheduled], object] | None = None,
     ) -> list[ModelInfo]:
         """List the models on this client; as ``termai_http.list_models``."""
         return unwrap(list_with(lambda: self, locals()))

@@ -25,6 +25,7 @@ from urllib3.exceptions import (
     NewConnectionError,
 )
 
+from . import events
 from ._answer import Answer, BadFraming, check_length
 from ._call import active
 from ._lease import Lease, LeaseHolder
@@ -96,6 +97,7 @@ class Connection(HTTPConnection):
         if attempt is not None:
             attempt.phase = "connect"
             attempt.narrow(attempt.limits.connect_timeout)
+        begun = 0.0 if attempt is None else attempt.call.clock.monotonic()
         self._connecting = True
         try:
             super().connect()
@@ -108,6 +110,10 @@ class Connection(HTTPConnection):
                 attempt.received = 0
         if self.lease is not None:
             self.lease.slots.count_opened(self.lease)
+        if attempt is not None and attempt.call.tell is not None:
+            call, (host, port) = attempt.call, attempt.where
+            seconds = call.clock.monotonic() - begun
+            call.tell_of(events.ConnectionOpened, host=host, port=port, seconds=seconds)
 
     def end_opening(self) -> None:
         """Let another be opened: this one is, or never will be."""

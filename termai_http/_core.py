@@ -13,60 +13,26 @@ import attrs
 
 from . import errors, events
 from ._ambient import limit as ambient_limit
-from ._attempts import Outcome, make_attempts
+from ._attempts import make_attempt, make_attempts
 from ._call import AttemptLimits, Call, Clock
+from ._ending import described, end_event, record_of, start_event
 from ._fork import notice_fork, take_part
 from ._importing import importing
-from ._in_flight import CallsInFlight, CancelToken
+from ._in_flight import CallsInFlight
+from ._job import CallRequest, Job, Outcome
+from ._layering import LayerSet, Send
 from ._retry import config_for
-from ._values import Value
-from .config import HttpClientConfig, RetryConfig, direct_allowed, pooling_override
-from .metrics import CallRecord, HttpMetrics, RecordedFailure
+from .config import HttpClientConfig, direct_allowed, pooling_override
+from .metrics import HttpMetrics
 
 if TYPE_CHECKING:
     from ._transport import Transport
 
-__all__ = ["Core", "Job"]
+__all__ = ["Core"]
 
 T = TypeVar("T")
 _LAST_GRACE = 0.25
 _STREAM_SILENCE = 60.0
-_LONGEST_NAME = 200
-
-
-@attrs.define(kw_only=True, eq=False, repr=False)
-class Job(Value):
-    """What one call is to do, decided before it begins.
-
-    Attributes:
-        method: HTTP method.
-        url: Where it goes.
-        headers: Its headers, those that authenticate included.
-        body: Its encoded body; None for none.
-        query: Query parameters to add.
-        provider: The vendor, None for a request of ``RequestHandler``.
-        model: The model asked for.
-        timeout: Seconds for the whole call; None means the client's.
-        retry: Its own policy; None means the client's.
-        cancel: A ``CancelToken``.
-        started: Monotonic instant of the call's entry; None means when it is run.
-        fresh: Whether its first attempt must open a connection.
-        for_requests: Whether its answer must be one of requests.
-    """
-
-    method: str = "POST"
-    url: str
-    headers: dict[str, str] = attrs.field(repr=False)
-    body: bytes | None = attrs.field(default=None, repr=False)
-    query: dict[str, object] | None = attrs.field(default=None, repr=False)
-    provider: str | None = None
-    model: str | None = None
-    timeout: float | None = None
-    retry: RetryConfig | None = None
-    cancel: CancelToken | None = None
-    started: float | None = None
-    fresh: bool = False
-    for_requests: bool = False
 
 
 class Core:
@@ -99,6 +65,8 @@ class Core:
         self._process = os.getpid()
         self._transport: Transport | None = None
         self._closed = False
+        self.layers = LayerSet(config, clock, self._carry_out, self._attempt)
+        self.listeners.ears = self.layers.usual.ears
         take_part(self)
         if _names_files(config):
             # What cannot be loaded is told when the client is made, not by its first call.
@@ -135,7 +103,9 @@ class Core:
             if self._transport is None:
                 from ._transport import Transport
 
-                self._transport = Transport(self.config, self.clock, self._may_be_direct)
+                self._transport = Transport(
+                    self.config, self.clock, self._may_be_direct, self.listeners
+                )
             return self._transport
 
     def close(self, wait: float | None) -> None:
@@ -155,12 +125,15 @@ class Core:
         self.in_flight.drain(_LAST_GRACE, self.clock)
         if transport is not None:
             transport.close()
+        self.layers.close()
+        self.listeners.deliver()
 
     def locks(self) -> list[Any]:
         """Return the locks that a fork must not catch in other hands, the outer ones first."""
         transport = self._transport
         inner = [] if transport is None else transport.locks()
-        return [self._lock, *inner, *self.metrics.locks(), *self.listeners.locks()]
+        layers = self.layers.locks()
+        return [self._lock, *layers, *inner, *self.metrics.locks(), *self.listeners.locks()]
 
     def start_over(self) -> None:
         """Go on in a forked child: no connection, no call, zeros, new locks."""
@@ -169,9 +142,11 @@ class Core:
             call.orphan()
             self.in_flight.leave(call)
         self.metrics.start_over()
-        self.listeners.renew_lock()
+        self.layers.start_over()
         if self._transport is not None:
             self._transport.start_over()
+        # After those, whose copies of connections are no event of the child's.
+        self.listeners.renew_lock()
         self._process = os.getpid()
 
     def _notice_fork(self) -> None:
@@ -189,7 +164,7 @@ class Core:
         call = self._new_call(job, self.config.timeout)
         outcome: Outcome[T] | None = None
         try:
-            outcome = self._enter(job, call, self._limits, read, keep_open=False)
+            outcome = self._enter(job, call, self._limits, read)
             return outcome
         finally:
             self.leave(job, call, outcome)
@@ -205,7 +180,7 @@ class Core:
         call = self._new_call(job, self.config.stream_timeout)
         outcome: Outcome[T] | None = None
         try:
-            outcome = self._enter(job, call, self._stream_limits, read, keep_open=True)
+            outcome = self._enter(job, call, self._stream_limits, read)
             return outcome
         finally:
             if outcome is None or outcome.error is not None:
@@ -227,66 +202,59 @@ class Core:
         call: Call,
         limits: AttemptLimits,
         read: Callable[[Any, Call], T | errors.TermaiHttpError],
-        *,
-        keep_open: bool,
     ) -> Outcome[T]:
         # In flight first, and then the look whether the client is closed: close() does both in
         # the other order, so neither misses the other.
         self.in_flight.join(call)
         pooled = self._pooling >= 1.0 or self.clock.uniform(0.0, 1.0) < self._pooling
-        headers = job.headers if pooled else {**job.headers, "Connection": "close"}
         try:
-            transport = self._transport
-            if transport is None or self._closed or sys.is_finalizing():
-                transport = self.transport()
-            outgoing = transport.prepare(
-                job.method, job.url, headers, job.body, job.query, for_requests=job.for_requests
-            )
+            if self._transport is None or self._closed or sys.is_finalizing():
+                self.transport()
+            stack = self.layers.usual if job.layers is None else self.layers.of(job.layers)
         except errors.TermaiHttpError as error:
-            return Outcome(error=_described(error.with_traceback(None), call))
+            return Outcome(error=described(error.with_traceback(None), call))
         if job.cancel is not None:
             job.cancel.join(call)
-        if self.listeners.everybody:
-            self.listeners.emit(
-                events.CallStarted(call_id=call.number, provider=call.provider, model=call.model)
-            )
-        outcome = make_attempts(
-            transport,
-            outgoing,
-            call,
-            policy=config_for(self.config, job.provider, job.retry),
-            limits=limits,
-            pooled=pooled,
-            fresh=job.fresh,
-            read=lambda answer: read(answer, call),
-            keep_open=keep_open,
-            listeners=self.listeners,
-        )
+        tell = self.listeners.audience(stack.ears + job.listeners)
+        if tell is not None:
+            tell(start_event(job, call))
+            call.tell = tell
+        outcome = stack.call(CallRequest(job, call, limits, read, pooled=pooled))
         if outcome.error is not None:
-            _described(outcome.error, call)
-        goes_on = keep_open and outcome.error is None
-        if self.listeners.everybody and not goes_on:
-            self._tell_end(call, outcome)
+            described(outcome.error, call)
         return outcome
+
+    def _carry_out(self, send: Send, request: CallRequest) -> Outcome[Any]:
+        job, transport = request.job, self._transport
+        assert transport is not None
+        return make_attempts(
+            request, send, transport.policy, config_for(self.config, job.provider, job.retry)
+        )
+
+    def _attempt(self, request: CallRequest) -> Outcome[Any]:
+        assert self._transport is not None
+        return make_attempt(self._transport, request)
 
     def finish(
         self, job: Job, call: Call, outcome: Outcome[Any], time_to_first_token: float
     ) -> None:
         """End a call that ``open`` began."""
-        try:
-            if outcome.error is not None:
-                _described(outcome.error, call)
-            if self.listeners.everybody:
-                self._tell_end(call, outcome)
-        finally:
-            self.leave(job, call, outcome, time_to_first_token)
+        if outcome.error is not None:
+            described(outcome.error, call)
+        self.leave(job, call, outcome, time_to_first_token)
 
     def forget(self, job: Job, call: Call, time_to_first_token: float) -> None:
         """End a call whose stream was dropped, from a finalizer: no lock, no listener."""
         if job.cancel is not None:
             job.cancel.leave(call)
         if self.in_flight.leave(call):
-            self.metrics.leave_note(_record(call, Outcome(), time_to_first_token))
+            outcome: Outcome[Any] = Outcome()
+            for ending in call.endings:
+                ending(None)
+            self.metrics.leave_note(record_of(call, outcome, time_to_first_token))
+            if call.tell is not None:
+                event = end_event(job, call, outcome)
+                self.listeners.leave_note(event, call.tell)
 
     def leave(
         self,
@@ -307,92 +275,23 @@ class Core:
         unsent = isinstance(error, (errors.ClientClosed, errors.ConfigurationError))
         try:
             # Once a call, whoever ends it; one that a fork left behind is no call of the child's.
-            if call in self.in_flight and (call.attempts or not unsent):
-                self.metrics.record(_record(call, outcome, time_to_first_token))
+            if call not in self.in_flight:
+                return
+            known = outcome is not None and (error is not None or outcome.value is not None)
+            for ending in call.endings:
+                ending(outcome if known else None)
+            if call.attempts or not unsent:
+                self.metrics.record(record_of(call, outcome, time_to_first_token))
+            if call.tell is not None:
+                call.tell(end_event(job, call, outcome))
+            self.listeners.deliver()
         finally:
             if job.cancel is not None:
                 job.cancel.leave(call)
             self.in_flight.leave(call)
-
-    def _tell_end(self, call: Call, outcome: Outcome[T]) -> None:
-        who: dict[str, Any] = {
-            "call_id": call.number,
-            "provider": call.provider,
-            "model": call.model,
-        }
-        error, response = outcome.error, outcome.response
-        if error is not None:
-            self.listeners.emit(
-                events.CallFailed(
-                    error=type(error).__name__,
-                    status_code=error.status_code,
-                    request_id=error.request_id,
-                    attempts=call.attempts,
-                    elapsed=call.elapsed(),
-                    **who,
-                )
-            )
-        elif response is not None:
-            headers = response.headers
-            self.listeners.emit(
-                events.CallSucceeded(
-                    status_code=response.status_code,
-                    request_id=headers.get("x-request-id") or headers.get("request-id"),
-                    attempts=call.attempts,
-                    elapsed=call.elapsed(),
-                    **who,
-                )
-            )
 
 
 def _names_files(config: HttpClientConfig) -> bool:
     environ = os.environ if config.trust_env else {}
     named = (environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
     return any((config.ca_bundle, config.client_cert, *named))
-
-
-def _described(error: errors.TermaiHttpError, call: Call) -> errors.TermaiHttpError:
-    error.provider = error.provider or call.provider
-    error.model = error.model or call.model
-    error.attempts = call.attempts
-    error.elapsed = call.elapsed()
-    return error
-
-
-def _record(
-    call: Call, outcome: Outcome[Any] | None, time_to_first_token: float | None
-) -> CallRecord:
-    """Sum a call up; an outcome of None means that something else than an error ended it."""
-    error = outcome.error if outcome is not None else None
-    # A reply that does not fit its output was billed as one that does.
-    usage = getattr(outcome.value if outcome and not error else error, "usage", None)
-    failure = type(error).__name__ if error is not None else None
-    if outcome is None:
-        failure = "Interrupted"
-    return CallRecord(
-        duration=call.elapsed(),
-        success=outcome is not None and error is None,
-        retries=max(call.attempts - 1, 0),
-        retries_denied=call.retries_denied,
-        causes=call.causes[: max(call.attempts - 1, 0)],
-        failure=failure,
-        input_tokens=usage.input_tokens if usage is not None else 0,
-        output_tokens=usage.output_tokens if usage is not None else 0,
-        time_to_first_token=time_to_first_token,
-        details=None if failure is None else _details(call, failure, error),
-    )
-
-
-def _details(call: Call, failure: str, error: errors.TermaiHttpError | None) -> RecordedFailure:
-    """Keep of a failed call what a person looks for; what came from outside is cut."""
-    request_id = None if error is None else error.request_id
-    return RecordedFailure(
-        when=call.clock.wall(),
-        error=failure,
-        status_code=None if error is None else error.status_code,
-        request_id=request_id and request_id[:_LONGEST_NAME],
-        provider=call.provider,
-        model=call.model and call.model[:_LONGEST_NAME],
-        attempts=call.attempts,
-        elapsed=call.elapsed(),
-    )

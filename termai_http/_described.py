@@ -54,10 +54,10 @@ def _meanings(annotations: Any) -> dict[str, object]:
         import os
         import typing
 
-        from . import events, models
+        from . import _layer, events, models
     # The face loads its own names.
     homes = (
-        *(sys.modules[__package__ or ""], models, events, collections.abc, typing),
+        *(sys.modules[__package__ or ""], models, events, _layer, collections.abc, typing),
         *(concurrent.futures, types.SimpleNamespace(os=os)),
     )
     found: dict[str, object] = {}

@@ -71,7 +71,7 @@ def _request(*, direct: bool) -> bytes:
     if direct:
         outgoing = Outgoing("POST", "", headers, b"body", None)
         own = CaseInsensitiveDict({"User-Agent": "u", "Accept": "*/*"})
-        outgoing.route = Route("", prepared.path_url, own, RetryBudget(Clock()), None)
+        outgoing.route = Route("", None, prepared.path_url, own, RetryBudget(Clock()), None)
         return encode_head(pool, outgoing).filled(headers, b"body")
     said: list[bytes] = []
     conn: Any = pool.ConnectionCls(host=pool.host, port=pool.port)

@@ -67,7 +67,7 @@ class CallStarted(Event):
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class CallSucceeded(Event):
-    """A call has its reply, a stream its whole one.
+    """A call has its reply; a stream ended well, or its reader left it.
 
     Attributes:
         status_code: HTTP status.
@@ -82,6 +82,8 @@ class CallSucceeded(Event):
         response_model: The model that answered, as the vendor names it; None where there is none.
         response_id: The vendor's id of the reply.
         finish_reason: The vendor's own word.
+        complete: Whether all of the reply came; False for a stream that was left before its end,
+            whose tokens nobody told.
         operation: As in ``CallStarted``.
         streaming: As in ``CallStarted``.
     """
@@ -98,6 +100,7 @@ class CallSucceeded(Event):
     response_model: str | None = None
     response_id: str | None = None
     finish_reason: str | None = None
+    complete: bool = True
     operation: str = "chat"
     streaming: bool = False
 
@@ -108,7 +111,7 @@ class CallFailed(Event):
 
     Attributes:
         error: The error's class by its name; ``"Interrupted"`` where something else than an error
-            ended it, a Ctrl-C for one; ``"StreamLeft"`` where its stream was not read to the end.
+            ended it, a Ctrl-C for one.
         status_code: HTTP status of the last answer, None where there was none.
         request_id: The vendor's id of the last attempt.
         attempts: HTTP exchanges begun.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from . import _json
 from ._call import Call
 from ._client import Client
-from ._core import Job
 from ._frames import hiding, unwrap
+from ._job import Job
 from ._options import check_headers
 from ._shared import chosen
 from ._target import check_url

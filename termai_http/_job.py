@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import attrs
 
 from . import errors
+from ._budget import RetryBudget
 from ._call import Attempt, AttemptLimits, Call
 from ._in_flight import CancelToken
 from ._values import Value
 from .config import RetryConfig
 
 if TYPE_CHECKING:
+    from ._layer import Layer
     from ._transport import Answered
-    from .events import Event
+    from .events import Event, Listener
 
 __all__ = ["CallRequest", "Job", "Outcome"]
 
@@ -49,6 +51,9 @@ class Job(Value):
         started: Monotonic instant of the call's entry; None means when it is run.
         fresh: Whether its first attempt must open a connection.
         for_requests: Whether its answer must be one of requests.
+        streaming: Whether its answer is read piece by piece.
+        layers: What it passes through; None means the client's.
+        listeners: Who hears its events, beside those of the client.
     """
 
     operation: str = "request"
@@ -66,6 +71,9 @@ class Job(Value):
     started: float | None = None
     fresh: bool = False
     for_requests: bool = False
+    streaming: bool = False
+    layers: tuple[Layer, ...] | None = None
+    listeners: tuple[Listener, ...] = ()
 
 
 @attrs.define(kw_only=True, eq=False, repr=False)
@@ -77,11 +85,15 @@ class Outcome(Value, Generic[T]):
         error: Why there is none.
         response: The last answer (``status_code``, ``headers``, and ``content`` where it was read);
             None where there was none.
+        attempt: The attempt that ended so; None where nothing was sent.
+        budget: The retry budget of its host.
     """
 
     value: T | None = None
     error: errors.TermaiHttpError | None = None
     response: Answered | None = None
+    attempt: Attempt | None = None
+    budget: RetryBudget | None = None
 
 
 class CallRequest:
@@ -98,10 +110,10 @@ class CallRequest:
         streaming: Whether it is answered by a stream.
         pooled: Whether the shared pool is used.
         fresh: Whether the next attempt must open a connection.
-        attempt: The attempt last begun; None where nothing was sent yet, or where a layer refused.
+        outgoing: The request as it goes out; None while it is not made ready.
     """
 
-    __slots__ = ("attempt", "call", "fresh", "job", "limits", "pooled", "read", "streaming")
+    __slots__ = ("call", "fresh", "job", "limits", "outgoing", "pooled", "read", "streaming")
 
     def __init__(
         self,
@@ -110,17 +122,16 @@ class CallRequest:
         limits: AttemptLimits,
         read: Callable[[Any, Call], Any],
         *,
-        streaming: bool,
         pooled: bool,
     ) -> None:
         self.job = job
         self.call = call
         self.limits = limits
         self.read = read
-        self.streaming = streaming
+        self.streaming = job.streaming
         self.pooled = pooled
         self.fresh = job.fresh
-        self.attempt: Attempt | None = None
+        self.outgoing: Any = None
 
     def with_job(self, **changes: Any) -> CallRequest:
         """Return one of the same call that is to do something else."""
@@ -128,12 +139,14 @@ class CallRequest:
 
     def with_read(self, read: Callable[[Any, Call], Any]) -> CallRequest:
         """Return one of the same call whose answer is read in another way."""
-        return self._like(self.job, read)
+        other = self._like(self.job, read)
+        other.outgoing = self.outgoing
+        return other
 
     def _like(self, job: Job, read: Callable[[Any, Call], Any]) -> CallRequest:
-        return CallRequest(
-            job, self.call, self.limits, read, streaming=self.streaming, pooled=self.pooled
-        )
+        other = CallRequest(job, self.call, self.limits, read, pooled=self.pooled)
+        other.fresh = self.fresh
+        return other
 
     def account(self) -> str:
         """Return a digest of what authenticates, the same for equal keys within this process."""
@@ -160,11 +173,7 @@ class CallRequest:
             make: The event's class; made only where somebody listens.
             fields: Its fields, beside those that say whose it is.
         """
-        call = self.call
-        if call.tell is not None:
-            call.tell(
-                make(call_id=call.number, provider=call.provider, model=call.model, **fields)
-            )
+        self.call.tell_of(make, **fields)
 
     def at_end(self, ending: Callable[[Outcome[Any] | None], None]) -> None:
         """Let ``ending`` know how the call ended, a stream after its last event.

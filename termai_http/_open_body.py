@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
+from . import events
 from ._body import WHOLE, pieces, wait_for_piece
 from ._call import Attempt, active
 from ._mapping import FOREIGN, map_exception
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     import requests
 
     from ._direct import DirectAnswer
-    from ._lease import LeaseHolder
+    from ._lease import Lease, LeaseHolder
 
-__all__ = ["OpenBody"]
+__all__ = ["OpenBody", "tell_if_closed"]
 
 _DRAIN_SECONDS = 0.1
 _DRAIN_BYTES = 65536
@@ -51,6 +52,7 @@ class OpenBody:
         self._host = host
         self.reading = False
         self._more = False
+        self._told = False
         holder.lease.reader = weakref.ref(self)
         # A hook may have read it, or a test made it by hand.
         whole = getattr(response, "_content", None)
@@ -146,4 +148,15 @@ class OpenBody:
         close = getattr(getattr(self.response, "raw", self.response), "close", None)
         if close is not None:
             close()
-        self._attempt.call.let_go()
+        call = self._attempt.call
+        call.let_go()
+        if call.tell is not None and not self._told:
+            self._told = True
+            tell_if_closed(self._holder.lease, self._attempt)
+
+
+def tell_if_closed(lease: Lease, attempt: Attempt) -> None:
+    """Tell those who listen that the connection of an ended lease is closed, where it is."""
+    if lease.connected and not lease.kept:
+        host, port = attempt.where
+        attempt.call.tell_of(events.ConnectionClosed, host=host, port=port, reason="discarded")

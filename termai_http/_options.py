@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -13,8 +13,12 @@ from ._importing import importing
 from ._numbers import is_number
 from ._secrets import without_lone_surrogates
 from ._values import Value
-from .config import RetryConfig
+from .config import RetryConfig, as_layers
 from .errors import ConfigurationError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from ._layer import Layer
+    from .events import Event, Listener, RetryScheduled
 
 __all__ = ["PROVIDERS", "CallOptions", "check_headers", "check_params"]
 
@@ -26,7 +30,8 @@ _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding
 
 _OPTIONS = (
     *("api", "api_key", "api_version", "base_url", "cancel", "client", "extra_body"),
-    *("extra_headers", "extra_query", "max_tokens", "model", "output", "provider", "reasoning"),
+    *("extra_headers", "extra_query", "layers", "max_tokens", "model", "on_event", "on_retry"),
+    *("output", "provider", "reasoning"),
     *("retry", "stop", "system", "timeout", "tools", "exchange", "max_rounds"),
 )
 _ELSEWHERE = {
@@ -140,6 +145,14 @@ def _check_extra_headers(instance: Any, attribute: attrs.Attribute[Any], value: 
         check_headers(value, attribute.name)
 
 
+def _check_callable(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not callable(value):
+        raise ConfigurationError(
+            f"{attribute.name} must be a function of one event, or None, "
+            f"not {type(value).__name__}."
+        )
+
+
 def _check_mapping(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is None:
         return
@@ -171,6 +184,10 @@ class CallOptions(Value):
         provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
         api: ``"chat"`` or ``"responses"``, which is OpenAI's only; None means ``"chat"``.
         api_version: ``anthropic-version`` of this call; Claude's only.
+        layers: What this call passes through in the place of the client's layers; None means
+            those, and ``()`` none.
+        on_event: Hears the events of this call.
+        on_retry: Hears of each retry of this call before the wait.
     """
 
     api_key: str | None = attrs.field(default=None, repr=False)
@@ -190,3 +207,26 @@ class CallOptions(Value):
     provider: str | None = attrs.field(default=None, validator=_check_provider)
     api: str | None = attrs.field(default=None, validator=_check_api)
     api_version: str | None = None
+    layers: tuple[Layer, ...] | None = attrs.field(
+        default=None, converter=attrs.converters.optional(as_layers)
+    )
+    on_event: Listener | None = attrs.field(default=None, repr=False, validator=_check_callable)
+    on_retry: Callable[[RetryScheduled], object] | None = attrs.field(
+        default=None, repr=False, validator=_check_callable
+    )
+
+    def listeners(self) -> tuple[Listener, ...]:
+        """Return who hears the events of the call, beside those of its client."""
+        if self.on_event is None and self.on_retry is None:
+            return ()
+        heard = [] if self.on_event is None else [self.on_event]
+        if (on_retry := self.on_retry) is not None:
+            with importing():
+                from .events import RetryScheduled
+
+            def hear(event: Event) -> None:
+                if isinstance(event, RetryScheduled):
+                    on_retry(event)
+
+            heard.append(hear)
+        return tuple(heard)

@@ -10,7 +10,8 @@ import attrs
 
 from . import _json
 from ._call import Call
-from ._core import Core, Job
+from ._core import Core
+from ._job import Job
 from ._options import CallOptions
 from ._query_models import EmbeddingRequest, Embeddings, ModelInfo
 from ._query_replies import read_count, read_embeddings, read_models
@@ -63,7 +64,7 @@ def send_embeddings(
             )
         target = resolve(account, options, os.environ, allow_http=core.config.allow_http)
         body = _embedding_body(target, request, options)
-        job = _post(target, options, "/embeddings", body, started)
+        job = _post(target, options, "embeddings", "/embeddings", body, started)
     except TermaiHttpError as error:
         return refused(error, account)
 
@@ -94,7 +95,7 @@ def send_count(
         target = resolve(account, options, os.environ, allow_http=core.config.allow_http)
         body = _counted_body(target, request, options)
         path = target.dialect.path + _COUNT_PATHS[account.provider]
-        job = _post(target, options, path, body, started)
+        job = _post(target, options, "count", path, body, started)
     except TermaiHttpError as error:
         return refused(error, account)
 
@@ -145,7 +146,9 @@ def ask_for_models(
     try:
         target = resolve(account, options, os.environ, allow_http=core.config.allow_http)
         # With one attempt there is none left for a connection that turns out to be stale.
-        job = job_for(target, options, url=target.models_url, method="GET", fresh=True)
+        job = job_for(
+            target, options, url=target.models_url, operation="health", method="GET", fresh=True
+        )
     except TermaiHttpError as error:
         return refused(error, account)
 
@@ -204,12 +207,18 @@ def _counted_body(
 
 
 def _post(
-    target: Target, options: CallOptions, path: str, body: Mapping[str, Any], started: float
+    target: Target,
+    options: CallOptions,
+    operation: str,
+    path: str,
+    body: Mapping[str, Any],
+    started: float,
 ) -> Job:
     return job_for(
         target,
         options,
         url=target.base_url + path,
+        operation=operation,
         body=_json.dumps(body),
         model=str(body.get("model", "")),
         started=started,
@@ -222,7 +231,9 @@ def _page_job(target: Target, options: CallOptions, started: float, after: str |
     if after is not None:
         query["after_id"] = after
     options = attrs.evolve(options, extra_query=query)
-    return job_for(target, options, url=target.models_url, method="GET", started=started)
+    return job_for(
+        target, options, url=target.models_url, operation="models", method="GET", started=started
+    )
 
 
 def _decode_page(

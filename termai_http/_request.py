@@ -8,9 +8,9 @@ from typing import Any
 
 import attrs
 
-from ._core import Job
 from ._importing import importing
 from ._in_flight import CancelToken
+from ._job import Job
 from ._options import CallOptions
 from ._secrets import request_texts
 from ._target import Account, Target
@@ -108,11 +108,13 @@ def job_for(
     options: CallOptions,
     *,
     url: str,
+    operation: str,
     method: str = "POST",
     body: bytes | None = None,
     model: str | None = None,
     started: float | None = None,
     fresh: bool = False,
+    streaming: bool = False,
     more_headers: Mapping[str, str] | None = None,
 ) -> Job:
     """Return what a call to a target is to do; the arguments are those of ``Job``.
@@ -125,8 +127,10 @@ def job_for(
             f"cancel must be a CancelToken, not {type(options.cancel).__name__}."
         )
     return Job(
+        operation=operation,
         method=method,
         url=url,
+        base_url=target.base_url,
         headers={**_headers(target, options), **(more_headers or {})},
         body=body,
         query=dict(options.extra_query) if options.extra_query else None,
@@ -137,6 +141,9 @@ def job_for(
         cancel=options.cancel,
         started=started,
         fresh=fresh,
+        streaming=streaming,
+        layers=options.layers,
+        listeners=options.listeners(),
     )
 
 

@@ -46,6 +46,7 @@ class Route:
 
     Attributes:
         host: Its host, for messages.
+        port: Its port.
         path: Its path and query.
         headers: What the client itself sends with every request.
         budget: The retry budget of its host.
@@ -56,12 +57,14 @@ class Route:
     def __init__(
         self,
         host: str,
+        port: int | None,
         path: str,
         headers: Any,
         budget: RetryBudget,
         find_pool: Callable[[], Any] | None,
     ) -> None:
         self.host = host
+        self.port = port
         self.path = path
         self.headers = headers
         self.budget = budget

@@ -16,9 +16,10 @@ from requests.utils import get_encoding_from_headers
 from . import errors
 from ._call import Clock, active
 from ._environment import Environment
+from ._idle import PoolRules
 from ._importing import importing
 from ._policy import RetryPolicy
-from ._pool import PoolRules, pool_classes
+from ._pool import pool_classes
 from ._slots import Slots
 from ._socket import socket_options
 from .config import RetryConfig

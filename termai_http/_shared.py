@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from . import _client as _engine
     from ._client import Client
     from ._in_flight import CancelToken
+    from ._layer import Layer
     from ._stream import Stream
     from .config import HttpClientConfig, RetryConfig
+    from .events import Event, RetryScheduled
     from .metrics import ClientStats
     from .models import ChatResponse, Prompt
 else:
@@ -223,6 +225,9 @@ def chat(
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,
+    layers: Sequence[Layer] | None = None,
+    on_event: Callable[[Event], object] | None = None,
+    on_retry: Callable[[RetryScheduled], object] | None = None,
     **params: Any,
 ) -> ChatResponse:
     """Send a chat to OpenAI or Claude and return its whole reply.
@@ -260,6 +265,11 @@ def chat(
         provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
         api: ``"chat"``, or ``"responses"`` for OpenAI's newer API; None means ``"chat"``.
         api_version: ``anthropic-version`` of this call; None means ``"2023-06-01"``.
+        layers: What the call passes through in the place of the client's ``layers``; None means
+            those, ``()`` none.
+        on_event: Hears every event of the call, in the thread where it happens.
+        on_retry: Hears of every retry before the wait: ``attempt``, ``cause``, ``wait``,
+            ``status_code``, ``request_id``.
         **params: Any parameter of the vendor's, for example ``temperature=0.2``.
 
     Raises:
@@ -302,6 +312,9 @@ def stream(
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,
+    layers: Sequence[Layer] | None = None,
+    on_event: Callable[[Event], object] | None = None,
+    on_retry: Callable[[RetryScheduled], object] | None = None,
     **params: Any,
 ) -> Stream:
     """Send a chat to OpenAI or Claude and return its reply as a stream.

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from . import batch as _engine
     from ._client import Client
     from ._in_flight import CancelToken
+    from ._layer import Layer
     from .batch import Batch, BatchProgress
     from .config import RetryConfig
     from .errors import TermaiHttpError
+    from .events import Event, RetryScheduled
     from .models import ChatResponse
 else:
     _engine = None
@@ -155,6 +157,9 @@ def chat_many(
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,
+    layers: Sequence[Layer] | None = None,
+    on_event: Callable[[Event], object] | None = None,
+    on_retry: Callable[[RetryScheduled], object] | None = None,
     **params: Any,
 ) -> Batch[Any]:
     """Send many chats at once and return an iterator over their replies, in the items' order.
@@ -210,6 +215,11 @@ def chat_many(
         provider: ``"openai"`` or ``"claude"``; None decides by each item's model.
         api: ``"chat"``, or ``"responses"`` for OpenAI's newer API; None means ``"chat"``.
         api_version: ``anthropic-version`` of the calls; None means ``"2023-06-01"``.
+        layers: What each call passes through in the place of the client's ``layers``; None means
+            those, ``()`` none.
+        on_event: Hears every event of each call, in the thread where it happens.
+        on_retry: Hears of every retry before the wait: ``attempt``, ``cause``, ``wait``,
+            ``status_code``, ``request_id``.
         **params: Any parameter of the vendor's, for example ``temperature=0.2``.
 
     Returns:

@@ -9,15 +9,17 @@ from ._shared import chosen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     # The module that makes the calls; there once it was needed.
     from . import _client_queries as _engine
     from ._client import Client
     from ._in_flight import CancelToken
+    from ._layer import Layer
     from ._query_models import Embeddings, ModelInfo
     from .config import RetryConfig
+    from .events import Event, RetryScheduled
     from .models import Prompt
 else:
     _engine = None
@@ -49,6 +51,9 @@ def embed(
     extra_body: Mapping[str, Any] | None = None,
     cancel: CancelToken | None = None,
     provider: str | None = None,
+    layers: Sequence[Layer] | None = None,
+    on_event: Callable[[Event], object] | None = None,
+    on_retry: Callable[[RetryScheduled], object] | None = None,
     **params: Any,
 ) -> Embeddings:
     """Turn texts into vectors, with a model of OpenAI's or of a server that speaks its API.
@@ -71,6 +76,9 @@ def embed(
         extra_body: Fields of the request body; they win over everything else.
         cancel: A ``CancelToken`` that can end this call from another thread.
         provider: ``"openai"`` for a model whose name begins with ``claude``.
+        layers: What it passes through in the place of the client's ``layers``; None means those.
+        on_event: Hears every event of it, in the thread where it happens.
+        on_retry: Hears of every retry before the wait.
         **params: Any parameter of the vendor's, for example ``user="42"``. OpenAI and Azure are
             asked for ``encoding_format="base64"``, which is read faster and gives the same numbers.
 
@@ -108,6 +116,9 @@ def count_tokens(
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,
+    layers: Sequence[Layer] | None = None,
+    on_event: Callable[[Event], object] | None = None,
+    on_retry: Callable[[RetryScheduled], object] | None = None,
     **params: Any,
 ) -> int:
     """Return how many tokens the vendor would read, were this a ``chat()``. Costs nothing.
@@ -141,6 +152,9 @@ def list_models(
     extra_query: Mapping[str, Any] | None = None,
     cancel: CancelToken | None = None,
     api_version: str | None = None,
+    layers: Sequence[Layer] | None = None,
+    on_event: Callable[[Event], object] | None = None,
+    on_retry: Callable[[RetryScheduled], object] | None = None,
 ) -> list[ModelInfo]:
     """List the models that a key can use, all pages of them.
 
@@ -156,6 +170,9 @@ def list_models(
         extra_query: Query parameters to add.
         cancel: A ``CancelToken`` that can end this call from another thread.
         api_version: ``anthropic-version`` of this call; None means ``"2023-06-01"``.
+        layers: What it passes through in the place of the client's ``layers``; None means those.
+        on_event: Hears every event of it, in the thread where it happens.
+        on_retry: Hears of every retry before the wait.
 
     Returns:
         The models in the server's order.

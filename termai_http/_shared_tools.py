@@ -9,15 +9,17 @@ from ._shared import chosen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     # The module that makes the calls; there once it was needed.
     from . import _run_tools as _engine
     from ._client import Client
     from ._in_flight import CancelToken
+    from ._layer import Layer
     from ._tool_run import ToolRun
     from .config import RetryConfig
+    from .events import Event, RetryScheduled
     from .models import Prompt
 else:
     _engine = None
@@ -58,6 +60,9 @@ def run_tools(
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,
+    layers: Sequence[Layer] | None = None,
+    on_event: Callable[[Event], object] | None = None,
+    on_retry: Callable[[RetryScheduled], object] | None = None,
     **params: Any,
 ) -> ToolRun:
     """Chat, call the functions that the model asks for, tell it their results, and chat again.
@@ -98,6 +103,11 @@ def run_tools(
         provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
         api: ``"chat"``, or ``"responses"`` for OpenAI's newer API; None means ``"chat"``.
         api_version: ``anthropic-version`` of the run; None means ``"2023-06-01"``.
+        layers: What each call of the run passes through in the place of the client's
+            ``layers``; None means those, ``()`` none.
+        on_event: Hears every event of each call of the run, in the thread where it happens.
+        on_retry: Hears of every retry before the wait: ``attempt``, ``cause``, ``wait``,
+            ``status_code``, ``request_id``.
         **params: Any parameter of the vendor's. A ``tool_choice`` that forces a call does so in
             the first round only.
 

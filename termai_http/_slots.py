@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from . import events
 from ._call import Clock, Waker
 from ._lease import Lease, close_conn
 from ._values import Value
@@ -118,7 +119,14 @@ class Slots:
             waiter = _Waiter(lease)
             self._queue.append(waiter)
         self._search()
-        self._wait(waiter)
+        started, got = self._clock.monotonic(), False
+        try:
+            self._wait(waiter)
+            got = True
+        finally:
+            if lease.attempt is not None and lease.attempt.call.tell is not None:
+                seconds = self._clock.monotonic() - started
+                lease.attempt.call.tell_of(events.SlotWaited, seconds=seconds, got=got)
         return None if idle is None else self.hand_out(lease, idle)
 
     def hand_out(self, lease: Lease, idle: deque[Any]) -> Any:

@@ -11,20 +11,20 @@ from urllib.parse import urlsplit
 
 import requests
 
-from . import errors
+from . import errors, events
 from ._body import pieces, read_body
 from ._budget import RetryBudgets
 from ._call import Attempt, Clock, active
 from ._direct import DirectAnswer, send_direct
 from ._direct_check import direct_works
 from ._environment import Environment
+from ._idle import PoolRules
 from ._lease import Lease, LeaseHolder
 from ._log import log
 from ._mapping import FOREIGN, deadline_exceeded, map_exception
-from ._open_body import OpenBody
+from ._open_body import OpenBody, tell_if_closed
 from ._ordinary import bare, find_pool_of, normalized, prepare, send_ordinary
 from ._policy import RetryPolicy
-from ._pool import PoolRules
 from ._route import Outgoing, Route
 from ._session import PooledAdapter, PooledSession
 from ._slots import PoolFigures, Slots
@@ -40,6 +40,7 @@ Answered: TypeAlias = "requests.Response | DirectAnswer"
 
 _SPARE_DESCRIPTORS = 64
 _MOST_ROUTES = 256
+_PORTS = {"http": 80, "https": 443}
 _ERROR_BODY_SECONDS = 5.0
 
 
@@ -54,13 +55,17 @@ class Transport:
         config: The client's configuration.
         clock: Time and chance.
         direct: Whether attempts may go the direct way.
+        listeners: Who hears of connections that are closed while idle.
 
     Raises:
         ConfigurationError: A CA bundle or client certificate cannot be loaded.
     """
 
-    def __init__(self, config: HttpClientConfig, clock: Clock, direct: bool) -> None:
+    def __init__(
+        self, config: HttpClientConfig, clock: Clock, direct: bool, listeners: events.Listeners
+    ) -> None:
         self._config = config
+        self._listeners = listeners
         self._environment = Environment.read(config)
         self._context: ssl.SSLContext | None = None
         self._context_lock = threading.Lock()
@@ -73,6 +78,7 @@ class Transport:
             idle_timeout=config.pool_idle_timeout,
             max_idle=config.pool_max_idle_per_host,
             on_idle=functools.partial(sweeper.watch, config.pool_idle_timeout),
+            on_evicted=self._note_evicted,
         )
         policy = config.retry or RetryConfig()
         if config.max_retries is not None:
@@ -144,6 +150,7 @@ class Transport:
         parts = urlsplit(url)
         return Route(
             host=parts.hostname or "",
+            port=parts.port or _PORTS.get(parts.scheme),
             path=bare(url).path_url,
             headers=self._own_headers,
             budget=self._budgets.of(parts.scheme, parts.netloc),
@@ -199,6 +206,8 @@ class Transport:
             if opened is None:
                 lease.abandon()
                 attempt.call.let_go()
+                if attempt.call.tell is not None:
+                    tell_if_closed(lease, attempt)
             active.restore(outer)
 
     def _send(
@@ -250,7 +259,23 @@ class Transport:
         for pool in self._adapter.pools():
             pool.idle.sweep_dropped()
             dues.append(pool.idle.next_expiry())
+        self._listeners.deliver()
         return min((due for due in dues if due is not None), default=None)
+
+    def _note_evicted(self, conn: Any) -> None:
+        """Let it be told; safe at any instant, also in a finalizer."""
+        listeners = self._listeners
+        if listeners.everybody or listeners.ears:
+            listeners.leave_note(
+                events.ConnectionClosed(
+                    call_id=None,
+                    provider=None,
+                    model=None,
+                    host=conn.host,
+                    port=conn.port,
+                    reason="evicted",
+                )
+            )
 
     def close(self) -> None:
         """Refuse what comes later and close the idle connections."""

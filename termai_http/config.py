@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from ._importing import importing
-from ._log import log
 from ._numbers import is_number, is_whole
 from ._values import Value
+from ._variables import (
+    FLAGS,
+    NESTED,
+    UNREAD,
+    close_to,
+    from_variables,
+    read_variables,
+    variable_names,
+)
 from ._version import __version__
 from .errors import ConfigurationError
 
-__all__ = ["HttpClientConfig", "Limits", "RetryConfig"]
+if TYPE_CHECKING:
+    from ._layer import Layer
+
+__all__ = ["HttpClientConfig", "Limits", "RetryConfig", "as_layers"]
 
 
-_PREFIX = "TERMAI_HTTP_"
 _OTHER_VARIABLES = frozenset({"TERMAI_HTTP_DIRECT", "TERMAI_HTTP_MODEL"})
 _Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 _T = TypeVar("_T")
@@ -174,6 +183,25 @@ def _check_client_cert(instance: Any, attribute: attrs.Attribute[Any], value: An
         )
 
 
+def as_layers(value: Any) -> tuple[Layer, ...]:
+    """Return layers as they were given, checked.
+
+    Raises:
+        ConfigurationError: They are none, or two of one kind.
+    """
+    if isinstance(value, tuple) and not value:
+        return value
+    given = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    for layer in given:
+        if isinstance(layer, type) or not callable(getattr(layer, "build", None)):
+            raise _refuse("layers", layer, "layers, as CircuitBreaker() is one")
+    names = [layer.name for layer in given]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"layers has two of the kind {name!r}; one is enough.")
+    return given
+
+
 def _hide_proxies(value: Mapping[str, str] | None) -> str:
     return "None" if value is None else f"{{{', '.join(f'{key!r}: ***' for key in value)}}}"
 
@@ -208,6 +236,8 @@ class HttpClientConfig(Value):
             It is read once per client; netrc never is.
         allow_http: Whether plain ``http://`` may go to a host that is not loopback.
         limits: What a server may send us.
+        layers: What calls and their attempts pass through, for example ``(Pacing(), Cache())``
+            of ``termai_http.contrib``; the first is the outermost.
 
     Raises:
         ConfigurationError: A value is out of range; the message names field, value and range.
@@ -223,7 +253,9 @@ class HttpClientConfig(Value):
     )
     max_connections: int = attrs.field(default=1000, validator=_count)
     retry: RetryConfig | None = attrs.field(
-        default=None, validator=_instance(RetryConfig, optional=True)
+        default=None,
+        validator=_instance(RetryConfig, optional=True),
+        metadata={NESTED: RetryConfig},
     )
     max_retries: int | None = attrs.field(
         default=None, validator=_whole("a whole number of at least 0, or None", 0, optional=True)
@@ -245,7 +277,12 @@ class HttpClientConfig(Value):
     )
     trust_env: bool = attrs.field(default=True, validator=_flag)
     allow_http: bool = attrs.field(default=False, validator=_flag)
-    limits: Limits = attrs.field(factory=Limits, validator=_instance(Limits))
+    limits: Limits = attrs.field(
+        factory=Limits, validator=_instance(Limits), metadata={NESTED: Limits}
+    )
+    layers: tuple[Layer, ...] = attrs.field(
+        default=(), converter=as_layers, metadata={UNREAD: True}
+    )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> HttpClientConfig:
@@ -263,8 +300,8 @@ class HttpClientConfig(Value):
         Raises:
             ConfigurationError: A value cannot be read; the message names the variable.
         """
-        found = _read_variables(os.environ if environ is None else environ)
-        return _from_variables(cls, found, _PREFIX)
+        given = os.environ if environ is None else environ
+        return from_variables(cls, read_variables(cls, given, _OTHER_VARIABLES))
 
     def evolve(self, **changes: Any) -> HttpClientConfig:
         """Return a copy with some fields changed, validated anew."""
@@ -273,7 +310,7 @@ class HttpClientConfig(Value):
 
 def known_variables() -> frozenset[str]:
     """Return the names of all ``TERMAI_HTTP_*`` variables that are read."""
-    return _OTHER_VARIABLES.union(_variable_names(HttpClientConfig, _PREFIX))
+    return _OTHER_VARIABLES.union(variable_names(HttpClientConfig))
 
 
 def pooling_override(environ: Mapping[str, str]) -> float | None:
@@ -291,100 +328,18 @@ def direct_allowed(environ: Mapping[str, str]) -> bool:
         ConfigurationError: It is set, and no flag.
     """
     text = environ.get("TERMAI_HTTP_DIRECT", "").strip().lower()
-    if text and text not in _FLAGS:
+    if text and text not in FLAGS:
         raise ConfigurationError(f"TERMAI_HTTP_DIRECT must be 1 or 0, not {text!r}.")
-    return _FLAGS[text] if text else True
+    return FLAGS[text] if text else True
 
 
 def _evolve(config: _T, changes: Mapping[str, Any]) -> _T:
     known = [field.name for field in attrs.fields(type(config))]  # type: ignore[arg-type]
     for name in changes:
         if name not in known:
-            close = _close_to(name, known)
+            close = close_to(name, known)
             raise ConfigurationError(
                 f"{type(config).__name__} has no field {name!r}"
                 + (f"; did you mean {close!r}?" if close else ".")
             )
     return attrs.evolve(config, **changes)  # type: ignore[misc]
-
-
-def _read_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    known = _variable_names(HttpClientConfig, _PREFIX)
-    found = {}
-    for name, text in environ.items():
-        if not name.startswith(_PREFIX) or name in _OTHER_VARIABLES or not text.strip():
-            continue
-        if name in known:
-            found[name] = text.strip()
-        else:
-            close = _close_to(name, known)
-            hint = f"; did you mean {close}?" if close else ""
-            log.warning("The environment variable %s is unknown and ignored%s", name, hint)
-    return found
-
-
-def _close_to(name: str, known: list[str]) -> str | None:
-    with importing():
-        import difflib
-    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
-
-
-def _nested(field: attrs.Attribute[Any]) -> type[Any] | None:
-    return {"retry": RetryConfig, "limits": Limits}.get(field.name)
-
-
-def _variable_names(cls: type[Any], prefix: str) -> list[str]:
-    names: list[str] = []
-    for field in attrs.fields(cls):
-        name = prefix + field.name.upper()
-        nested = _nested(field)
-        names.extend(_variable_names(nested, f"{name}_") if nested else [name])
-    return names
-
-
-def _from_variables(cls: type[_T], found: Mapping[str, str], prefix: str) -> _T:
-    values: dict[str, Any] = {}
-    for field in attrs.fields(cls):  # type: ignore[arg-type]
-        name = prefix + field.name.upper()
-        nested = _nested(field)
-        if nested is not None:
-            if any(variable.startswith(f"{name}_") for variable in found):
-                values[field.name] = _from_variables(nested, found, f"{name}_")
-        elif name in found:
-            values[field.name] = _parse(field, found[name], name)
-    try:
-        return cls(**values)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{error.message} (from {prefix}* variables)") from None
-
-
-_FLAGS = {"1": True, "true": True, "yes": True, "on": True} | {
-    "0": False,
-    "false": False,
-    "no": False,
-    "off": False,
-}
-
-
-def _parse(field: attrs.Attribute[Any], text: str, name: str) -> Any:
-    kind = str(field.type)
-    try:
-        if kind == "bool":
-            return _FLAGS[text.lower()]
-        if kind.startswith("frozenset"):
-            return frozenset(int(part) for part in text.split(","))
-        if kind.startswith("int"):
-            return int(text)
-        if kind.startswith("float"):
-            return float(text)
-    except (KeyError, ValueError):
-        wanted = {"b": "true or false", "i": "a whole number", "f": "a number"}[kind[0]]
-        if kind.startswith("frozenset"):
-            wanted = "whole numbers with commas between"
-        raise ConfigurationError(f"{name} must be {wanted}, not {text!r}.") from None
-    if field.name == "proxies":
-        return {"http": text, "https": text}
-    if field.name == "client_cert" and "," in text:
-        certificate, _, key = text.partition(",")
-        return certificate.strip(), key.strip()
-    return text

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._importing import importing
@@ -20,25 +21,44 @@ if TYPE_CHECKING:
         AttemptFailed,
         AttemptStarted,
         AttemptSucceeded,
+        CacheAnswered,
+        CacheMissed,
         CallFailed,
         CallStarted,
         CallSucceeded,
+        CircuitChanged,
+        ConnectionClosed,
+        ConnectionOpened,
+        ConnectionReused,
         Event,
+        FirstToken,
         Listener,
+        PacingWaited,
         RetryScheduled,
+        SlotWaited,
     )
 
 __all__ = [
     "AttemptFailed",
     "AttemptStarted",
     "AttemptSucceeded",
+    "Audience",
+    "CacheAnswered",
+    "CacheMissed",
     "CallFailed",
     "CallStarted",
     "CallSucceeded",
+    "CircuitChanged",
+    "ConnectionClosed",
+    "ConnectionOpened",
+    "ConnectionReused",
     "Event",
+    "FirstToken",
     "Listener",
     "Listeners",
+    "PacingWaited",
     "RetryScheduled",
+    "SlotWaited",
 ]
 
 
@@ -61,6 +81,7 @@ class Listeners:
 
     Attributes:
         everybody: All of them, in the order in which they came.
+        ears: Those of the client's own layers; they hear what is no call's, too.
     """
 
     _made: ClassVar[dict[int, weakref.ref[Listeners]]] = {}
@@ -69,6 +90,7 @@ class Listeners:
     def __init__(self) -> None:
         self.renew_lock()
         self.everybody: tuple[Listener, ...] = ()
+        self.ears: tuple[Listener, ...] = ()
         self._failed: set[int] = set()
         # First here and then the look at those who hear all; ``hear_all`` does both in the other
         # order, so neither misses the other, without a lock.
@@ -94,6 +116,7 @@ class Listeners:
     def renew_lock(self) -> None:
         """Take a new lock; a forked child does, and keeps its listeners."""
         self._lock = threading.Lock()
+        self._notes: deque[tuple[Callable[[Event], None] | None, Event]] = deque()
 
     def locks(self) -> list[threading.Lock]:
         """Return the locks that a fork must not catch in other hands."""
@@ -122,12 +145,76 @@ class Listeners:
         finally:
             self.remove(listener)
 
+    def audience(self, more: tuple[Listener, ...] = ()) -> Audience | None:
+        """Return those who hear the events of one call, with ``more`` of its own; None for none.
+
+        Who comes while the call runs hears nothing of it: no end without its begin.
+        """
+        everybody = self.everybody
+        return Audience(self, everybody, more) if everybody or more else None
+
     def emit(self, event: Event) -> None:
-        """Hand ``event`` to every listener, in the calling thread, with no lock held."""
-        for listener in self.everybody:
+        """Hand an event that is no call's to every listener, with no lock held."""
+        audience = self.audience(self.ears)
+        if audience is not None:
+            audience(event)
+
+    def leave_note(self, event: Event, tell: Callable[[Event], None] | None = None) -> None:
+        """Let an event be told at the next ``deliver``; safe at any instant, in any thread.
+
+        Args:
+            event: The event.
+            tell: Whose call it is hears it by this; None for everybody.
+        """
+        self._notes.append((tell, event))
+
+    def deliver(self) -> None:
+        """Tell what notes were left of, with no lock held."""
+        while self._notes:
+            try:
+                tell, event = self._notes.popleft()
+            except IndexError:
+                return
+            (tell or self.emit)(event)
+
+    def note_failure(self, listener: Listener) -> None:
+        """Log that a listener of the client failed, once a listener."""
+        if id(listener) not in self._failed:
+            self._failed.add(id(listener))
+            _log_failure()
+
+
+class Audience:
+    """Those who hear the events of one call. Calling it tells them, in the calling thread."""
+
+    __slots__ = ("_home", "_known", "_own", "_own_failed")
+
+    def __init__(
+        self, home: Listeners, known: tuple[Listener, ...], own: tuple[Listener, ...]
+    ) -> None:
+        self._home = home
+        self._known = known
+        self._own = own
+        self._own_failed = False
+
+    def __call__(self, event: Event) -> None:
+        """Hand ``event`` to everybody; what one raises is logged once, and breaks nothing."""
+        still = self._home.everybody
+        for listener in self._known:
+            if still is not self._known and listener not in still:
+                continue
             try:
                 listener(event)
             except Exception:
-                if id(listener) not in self._failed:
-                    self._failed.add(id(listener))
-                    log.exception("A listener failed; its later failures are not logged")
+                self._home.note_failure(listener)
+        for listener in self._own:
+            try:
+                listener(event)
+            except Exception:
+                if not self._own_failed:
+                    self._own_failed = True
+                    _log_failure()
+
+
+def _log_failure() -> None:
+    log.exception("A listener failed; its later failures are not logged")

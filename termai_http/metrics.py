@@ -142,6 +142,7 @@ class ClientStats(Value):
         discarded: Connections closed while in use: after a failure, or as either side wished.
         waiting: Calls that wait for a slot.
         calls: The figures of the calls.
+        layers: What each layer shows of itself, by the layer's name.
     """
 
     active_connections: int = 0
@@ -154,6 +155,7 @@ class ClientStats(Value):
     discarded: int = 0
     waiting: int = 0
     calls: HttpStats = attrs.field(factory=HttpStats)
+    layers: Mapping[str, Any] = attrs.field(factory=dict)
 
     def _repr_html_(self) -> str:
         return _table(self)

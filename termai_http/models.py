@@ -311,7 +311,8 @@ class ChatResponse(Value):
         request_id: The vendor's id of the HTTP request, to quote to its support.
         status_code: HTTP status.
         headers: Response headers, names in lower case.
-        attempts: HTTP exchanges the call made, 1 where the first succeeded.
+        attempts: HTTP exchanges the call made, 1 where the first succeeded,
+            0 where the cache answered.
         elapsed: Seconds from the call's entry to the reply.
         raw: All that the vendor sent, unknown fields included.
         provider: ``"openai"`` or ``"claude"``: whose dialect was spoken.
@@ -341,6 +342,11 @@ class ChatResponse(Value):
     texts: tuple[str, ...] = attrs.field(default=(), repr=False)
     parsed: Any = attrs.field(default=None, repr=False)
     refusal: str | None = attrs.field(default=None, repr=False)
+
+    @property
+    def from_cache(self) -> bool:
+        """Whether the reply came from the cache, and nothing was sent for it."""
+        return self.attempts == 0
 
     @property
     def cut_off(self) -> bool:

@@ -138,6 +138,6 @@ def test_s12_a_successful_call_is_traced_without_its_content(
         assert answered.text == reply
         shown = "".join(span.to_json() for span in spans.get_finished_spans())
         shown += f"{heard!r} {caplog.text} {client.stats()!r} {answered!r}"
-    assert len(heard) == 4
+    assert len(heard) >= 5
     must_hide(shown)
     assert reply not in shown

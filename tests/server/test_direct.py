@@ -808,7 +808,7 @@ def test_a_stream_ends_alike_on_both_ways(name: str) -> None:
     assert ends[0] == ends[1]
 
 
-TIMES = ("elapsed", "wait", "when", "call_id")
+TIMES = ("elapsed", "wait", "when", "call_id", "port", "seconds")
 
 
 def heard_on(way: str) -> tuple[list[Any], Any]:

@@ -18,7 +18,7 @@ import pytest
 
 import termai_http
 from termai_http import CancelToken, Client
-from termai_http._pool import _IdleConnections
+from termai_http._idle import IdleConnections
 from tests.contract.security_tools import everything, must_hide
 from tests.contract.test_security_memory import is_ours, reachable
 from tests.faults.connecting import ESTABLISHED, Authority, resolve, secure
@@ -191,7 +191,7 @@ def test_a_connection_given_back_is_the_next_call_s(
         return slow
 
     for name in ("store", "put"):
-        monkeypatch.setattr(_IdleConnections, name, slowed(getattr(_IdleConnections, name)))
+        monkeypatch.setattr(IdleConnections, name, slowed(getattr(IdleConnections, name)))
     others: list[Any] = []
     with ThreadPoolExecutor(1) as pool:
         assert ask(client, server.url, "first").text == "first"

@@ -96,7 +96,7 @@ def test_an_interrupt_while_a_connection_goes_back_breaks_nobody(
 ) -> None:
     """Once others may have it, a connection is not closed by the call that gave it back."""
     with (
-        mock.patch("termai_http._pool._IdleConnections.tell", side_effect=KeyboardInterrupt),
+        mock.patch("termai_http._idle.IdleConnections.tell", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         ask(client, server.url)

@@ -34,6 +34,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "trust_env": True,
         "allow_http": False,
         "limits": Limits(),
+        "layers": (),
     }
     assert attrs.asdict(RetryConfig()) == {
         "max_attempts": 3,
@@ -66,6 +67,7 @@ BAD: list[tuple[type[Any], str, list[Any]]] = [
     (HttpClientConfig, "trust_env", [1, None, "yes"]),
     (HttpClientConfig, "allow_http", [1, None]),
     (HttpClientConfig, "limits", [None, {}, 3]),
+    (HttpClientConfig, "layers", [None, 3, "cache"]),
     (RetryConfig, "max_attempts", [0, -1, 1.5, True, None]),
     (RetryConfig, "base_delay", [-1, NAN, INF, None]),
     (RetryConfig, "max_delay", [-1, NAN, None]),

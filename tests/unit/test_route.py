@@ -29,7 +29,7 @@ KEY = "sk-canary-0123456789"
 def new_route(find: Any = None, *, path: str = "/", headers: Any = None) -> Route:
     """Return a route of its own."""
     budget = RetryBudgets(Clock()).of("http", "model.example")
-    return Route("model.example", path, headers or {}, budget, find)
+    return Route("model.example", None, path, headers or {}, budget, find)
 
 
 def new_session(agent: str = "Agent/1") -> PooledSession:

@@ -34,7 +34,8 @@ from termai_http._answer import Answer
 from termai_http._call import Clock
 from termai_http._connection import Connection, PlainConnection, TLSConnection
 from termai_http._environment import Environment
-from termai_http._pool import HTTPPool, HTTPSPool, PoolRules
+from termai_http._idle import PoolRules
+from termai_http._pool import HTTPPool, HTTPSPool
 from termai_http._session import PooledAdapter, PooledSession
 from termai_http._slots import Slots
 from termai_http._stock import Stock
