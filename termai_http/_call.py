@@ -11,12 +11,16 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
+from . import events
 from ._values import Value
 from .errors import APIConnectionError, TermaiHttpError
+
+if TYPE_CHECKING:
+    from .events import Audience
 
 __all__ = [
     "Attempt",
@@ -131,7 +135,7 @@ class Call:
         self.ambiguous = 0
         self.maybe_billed = False
         self.retries_denied = 0
-        self.tell: Callable[[Any], None] | None = None
+        self.tell: Audience | None = None
         self.endings: tuple[Callable[[Any], None], ...] = ()
         self._process = os.getpid() if process is None else process
         self._reason: type[TermaiHttpError] | None = None
@@ -264,6 +268,24 @@ class Attempt:
         self.phase = "slot"
         self.until = call.end
         self.where: tuple[str, int | None] = ("", None)
+
+    def closed_event(self) -> Any:
+        """Return the event that its connection is closed."""
+        host, port = self.where
+        call = self.call
+        return events.ConnectionClosed(
+            call_id=call.number,
+            provider=call.provider,
+            model=call.model,
+            host=host,
+            port=port,
+            reason="discarded",
+        )
+
+    def note_closed(self) -> None:
+        """Let that be told at the next safe moment; may be called at any instant."""
+        if self.call.tell is not None:
+            self.call.tell.leave_note(self.closed_event())
 
     def narrow(self, seconds: float) -> None:
         """Let the present phase end after ``seconds``, if the deadline does not come before."""

@@ -149,6 +149,8 @@ class LeaseHolder:
             conn = lease.slots.out.pop(lease.number, None)
             if conn is not None:
                 close_conn(conn, lease)
+                if lease.attempt is not None:
+                    lease.attempt.note_closed()
         finally:
             lease.slots.leave_note(lease)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from . import events
 from ._body import WHOLE, pieces, wait_for_piece
 from ._call import Attempt, active
 from ._mapping import FOREIGN, map_exception
@@ -157,6 +156,6 @@ class OpenBody:
 
 def tell_if_closed(lease: Lease, attempt: Attempt) -> None:
     """Tell those who listen that the connection of an ended lease is closed, where it is."""
-    if lease.connected and not lease.kept:
-        host, port = attempt.where
-        attempt.call.tell_of(events.ConnectionClosed, host=host, port=port, reason="discarded")
+    tell = attempt.call.tell
+    if tell is not None and lease.connected and not lease.kept:
+        tell(attempt.closed_event())

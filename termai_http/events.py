@@ -10,7 +10,7 @@ import contextlib
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._importing import importing
@@ -116,7 +116,7 @@ class Listeners:
     def renew_lock(self) -> None:
         """Take a new lock; a forked child does, and keeps its listeners."""
         self._lock = threading.Lock()
-        self._notes: deque[tuple[Callable[[Event], None] | None, Event]] = deque()
+        self._notes: deque[tuple[Audience | None, Event]] = deque()
 
     def locks(self) -> list[threading.Lock]:
         """Return the locks that a fork must not catch in other hands."""
@@ -159,23 +159,23 @@ class Listeners:
         if audience is not None:
             audience(event)
 
-    def leave_note(self, event: Event, tell: Callable[[Event], None] | None = None) -> None:
+    def leave_note(self, event: Event, audience: Audience | None = None) -> None:
         """Let an event be told at the next ``deliver``; safe at any instant, in any thread.
 
         Args:
             event: The event.
-            tell: Whose call it is hears it by this; None for everybody.
+            audience: Whose call it is; None for everybody.
         """
-        self._notes.append((tell, event))
+        self._notes.append((audience, event))
 
     def deliver(self) -> None:
         """Tell what notes were left of, with no lock held."""
         while self._notes:
             try:
-                tell, event = self._notes.popleft()
+                audience, event = self._notes.popleft()
             except IndexError:
                 return
-            (tell or self.emit)(event)
+            (audience or self.emit)(event)
 
     def note_failure(self, listener: Listener) -> None:
         """Log that a listener of the client failed, once a listener."""
@@ -214,6 +214,10 @@ class Audience:
                 if not self._own_failed:
                     self._own_failed = True
                     _log_failure()
+
+    def leave_note(self, event: Event) -> None:
+        """Let ``event`` be told at the next safe moment; safe at any instant, in any thread."""
+        self._home.leave_note(event, self)
 
 
 def _log_failure() -> None:
