@@ -47,11 +47,13 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections\.abc|contextlib|datetime|os|pathlib|ssl|typing)\..*"),
     ("py:.*", r"(django|requests|concurrent)\..*"),
-    ("py:class", "Executor|PooledSession|Self|.*middleware.View"),
+    ("py:class", "Executor|PooledSession|Self|T|Answered|.*middleware.View"),
+    # What a layer sees of a call beside what is described.
+    ("py:class", "Attempt|AttemptLimits|Call|Clock|Job|RetryBudget|Send"),
 ]
 
 _OURS = {name: f"termai_http.{name}" for name in termai_http.__all__}
-_MODULES = ("events", "metrics", "models", "testing")
+_MODULES = ("events", "layers", "metrics", "models", "testing")
 
 
 def _public_target(app: Any, env: Any, node: Any, contnode: Any) -> Any:

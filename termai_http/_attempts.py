@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from . import errors, events
 from ._call import Call
+from ._importing import importing
 from ._job import CallRequest, Outcome
-from ._log import log
 from ._retry import Gate, Kind, ServerWish, Verdict, classify, server_wish
 from .config import RetryConfig
 from .dialects._errors import request_id
@@ -139,24 +139,21 @@ def _annotate(
 def _wait(call: Call, kind: Kind, error: errors.TermaiHttpError, wait: float) -> None:
     cause = cause_of(kind, error)
     call.causes += (cause,)
-    log.warning(
-        "Retrying %s %s after attempt %d failed: %s; waiting %.2f s (request id %s)",
-        call.provider or "request",
-        call.model or "",
-        call.attempts,
-        cause,
-        wait,
-        error.request_id,
+    event = events.RetryScheduled(
+        call_id=call.number,
+        provider=call.provider,
+        model=call.model,
+        attempt=call.attempts,
+        cause=cause,
+        wait=wait,
+        status_code=error.status_code,
+        request_id=error.request_id,
     )
+    with importing():
+        from ._log_events import tell_retry
+    tell_retry(event)
     if call.tell is not None:
-        call.tell_of(
-            events.RetryScheduled,
-            attempt=call.attempts,
-            cause=cause,
-            wait=wait,
-            status_code=error.status_code,
-            request_id=error.request_id,
-        )
+        call.tell(event)
     if wait > 0:
         call.sleep(wait)
 

@@ -53,10 +53,10 @@ def configure_logging(level: int | str = "INFO") -> None:
     A second call only changes the level. Safe from any thread. A process that is spawned calls it
     itself; a forked one keeps it.
 
-    A line names vendor, model, status, request id and times, and never a key or a prompt.
+    A line names vendor, model, status, request id, times and tokens, and never a key or a prompt.
 
     Args:
-        level: ``"DEBUG"`` has a line for every HTTP exchange, ``"INFO"`` one for every call,
+        level: ``"DEBUG"`` has a line for every event, ``"INFO"`` one for every call,
             ``"WARNING"`` those that failed and what was tried again, ``"ERROR"`` next to nothing;
             or a number of ``logging``.
 
@@ -70,7 +70,7 @@ def configure_logging(level: int | str = "INFO") -> None:
         if _begun.handler is None:
             _begun.handler = _made_handler()
             log.addHandler(_begun.handler)
-            Listeners.hear_all(_tell)
+            Listeners.hear_all(_tell_failure)
     log.setLevel(checked)
 
 
@@ -130,47 +130,9 @@ class _Line(logging.Formatter):
         return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in text)
 
 
-def _tell(event: Event) -> None:
-    """Say in a line what happened."""
-    lines = _told.get(type(event).__name__)
-    if lines is None:
-        return
-    level, say = lines
-    if log.isEnabledFor(level):
-        who = " ".join(filter(None, (event.provider, event.model))) or "request"
-        log.log(level, "call %d, %s: %s", event.call_id, who, say(event))
-
-
-def _succeeded(event: Any) -> str:
-    return f"{event.status_code} in {event.elapsed:.2f} s{_more(event)}"
-
-
-def _failed(event: Any) -> str:
-    return f"{event.error} after {event.elapsed:.2f} s{_more(event)}"
-
-
-def _more(event: Any) -> str:
-    attempts = f", {event.attempts} attempts" if event.attempts > 1 else ""
-    return attempts + (f", request id {event.request_id}" if event.request_id else "")
-
-
-def _attempt_succeeded(event: Any) -> str:
-    how = "a kept" if event.reused else "a new"
-    return f"attempt {event.attempt} got {event.status_code} over {how} connection"
-
-
-def _attempt_failed(event: Any) -> str:
-    return f"attempt {event.attempt} failed: {event.cause}"
-
-
-def _attempt_started(event: Any) -> str:
-    return f"attempt {event.attempt} begins"
-
-
-_told = {
-    "AttemptStarted": (logging.DEBUG, _attempt_started),
-    "AttemptSucceeded": (logging.DEBUG, _attempt_succeeded),
-    "AttemptFailed": (logging.DEBUG, _attempt_failed),
-    "CallSucceeded": (logging.INFO, _succeeded),
-    "CallFailed": (logging.WARNING, _failed),
-}
+def _tell_failure(event: Event) -> None:
+    """Say what failed where the level has no line for a call: those that have one hear more."""
+    if not log.isEnabledFor(logging.INFO):
+        with importing():
+            from ._log_events import tell
+        tell(event)

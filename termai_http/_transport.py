@@ -265,7 +265,7 @@ class Transport:
     def _note_evicted(self, conn: Any) -> None:
         """Let it be told; safe at any instant, also in a finalizer."""
         listeners = self._listeners
-        if listeners.everybody or listeners.ears:
+        if listeners.everybody or listeners.ears or listeners.lines:
             listeners.leave_note(
                 events.ConnectionClosed(
                     call_id=None,

@@ -7,6 +7,7 @@ is logged, once a listener.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import weakref
 from collections import deque
@@ -61,6 +62,8 @@ __all__ = [
     "SlotWaited",
 ]
 
+_INFO = 20  # of logging, by whose name nothing else is needed here
+
 
 def __getattr__(name: str) -> Any:
     # Most programs have no listener, and so need none of the events' classes.
@@ -82,6 +85,7 @@ class Listeners:
     Attributes:
         everybody: All of them, in the order in which they came.
         ears: Those of the client's own layers; they hear what is no call's, too.
+        lines: Whether the log took lines of calls when the last one began.
     """
 
     _made: ClassVar[dict[int, weakref.ref[Listeners]]] = {}
@@ -91,6 +95,7 @@ class Listeners:
         self.renew_lock()
         self.everybody: tuple[Listener, ...] = ()
         self.ears: tuple[Listener, ...] = ()
+        self.lines = False
         self._failed: set[int] = set()
         # First here and then the look at those who hear all; ``hear_all`` does both in the other
         # order, so neither misses the other, without a lock.
@@ -148,9 +153,13 @@ class Listeners:
     def audience(self, more: tuple[Listener, ...] = ()) -> Audience | None:
         """Return those who hear the events of one call, with ``more`` of its own; None for none.
 
-        Who comes while the call runs hears nothing of it: no end without its begin.
+        Who comes while the call runs hears nothing of it: no end without its begin. The log is one
+        of them, where its level lets a line of a call through.
         """
         everybody = self.everybody
+        self.lines = log.isEnabledFor(_INFO)
+        if self.lines:
+            more = (*more, _line_writer())
         return Audience(self, everybody, more) if everybody or more else None
 
     def emit(self, event: Event) -> None:
@@ -218,6 +227,13 @@ class Audience:
     def leave_note(self, event: Event) -> None:
         """Let ``event`` be told at the next safe moment; safe at any instant, in any thread."""
         self._home.leave_note(event, self)
+
+
+@functools.cache
+def _line_writer() -> Listener:
+    with importing():
+        from ._log_events import tell
+    return tell
 
 
 def _log_failure() -> None:

@@ -19,7 +19,7 @@ __all__ = ["HOSTS", "all_shown"]
 
 # A word of each block, by its page.
 _WORDS = (
-    *("INSTALLED_APPS", "request_timeout", "sse_response", "urlpatterns"),
+    *("INSTALLED_APPS", "request_timeout", "sse_response", "urlpatterns", "METRICS_TOKEN"),
     *("import Celery", "import Flask"),
     *("termai_http.initialize", "import show", "asyncio.gather"),
 )
@@ -54,6 +54,7 @@ def use_django(server: Server) -> None:
     from django.conf import settings
     from django.core.management import call_command
     from django.test import Client, RequestFactory
+    from django.test.utils import override_settings
     from django.urls import include, path
 
     chosen = _run(_shown("INSTALLED_APPS"))
@@ -76,6 +77,11 @@ def use_django(server: Server) -> None:
     (wanted,) = (block for block in blocks("django.rst") if block.text.startswith("retry:"))
     _same(wanted.text, answer.decode().rstrip("\n") + "\n")
     assert browser.get("/termai-http/health/").status_code == 200
+    os.environ["METRICS_TOKEN"] = "scraper"
+    with override_settings(TERMAI_HTTP=_run(_shown("METRICS_TOKEN"))["TERMAI_HTTP"]):
+        for token, status in (("scraper", 200), ("guess", 403)):
+            headers = {"Authorization": f"Bearer {token}"}
+            assert browser.get("/termai-http/metrics", headers=headers).status_code == status
     report = _run(_shown("request_timeout"))["long_report"]
     assert report(RequestFactory().get("/")) is None
 

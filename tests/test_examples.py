@@ -20,6 +20,10 @@ EXPECTED = {
     "joblib_pool.py": ["What is 39 squared? You said: What is 39 squared?", "connections opened"],
     "multiprocessing_pool.py": ["You said: What is 39 squared?", "4 processes: True"],
     "notebook_cell.py": ["You said: Name three rivers.", "You said: Name a lake.", "1 opened"],
+    "prometheus_metrics.py": [
+        'requests_total{model="gpt-5.5",outcome="success",provider="openai"} 4.0',
+        'requests_total{model="claude-opus-5-5",outcome="success",provider="claude"} 4.0',
+    ],
     "process_pool.py": ["What is 39 squared? You said: What is 39 squared?"],
     "script.py": ["gpt-5.5: You said: Why is the sky blue?", "claude-opus-5-5: You said: Why"],
     "startup_configuration.py": ["You said: Say hello.", "timeout 45 s"],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import io
 import json
 import logging
 import os
@@ -32,6 +31,7 @@ __all__ = [
     "Driver",
     "Peer",
     "RawServer",
+    "Records",
     "Row",
     "Seen",
     "claude_body",
@@ -338,11 +338,34 @@ def reply_to(request: bytes, text: str = "fine", headers: bytes = b"") -> bytes:
     return good_reply(headers=headers, body=body(text))
 
 
+class Records(logging.Handler):
+    """Keeps all that a record holds, as text: its line, its arguments, and every field of its own.
+
+    Attributes:
+        texts: One a record.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one."""
+        fields = {name: value for name, value in vars(record).items() if name not in _USUAL}
+        self.texts.append(f"{self.format(record)}\n{record.args!r}\n{fields!r}")
+
+
+_USUAL = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime"))
+
+
 class Bench:
     """One row with one client: makes servers and clients, calls, and checks what every row must.
 
     Args:
         driver: The client library.
+
+    Attributes:
+        logged: What was logged meanwhile, at DEBUG.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -358,14 +381,13 @@ class Bench:
         gc.collect()
         self._descriptors = _open_descriptors()
         self._control = _Control()
-        self._logged = io.StringIO()
-        handler = logging.StreamHandler(self._logged)
+        self.logged = Records()
         root = logging.getLogger()
         level = root.level
-        root.addHandler(handler)
+        root.addHandler(self.logged)
         root.setLevel(logging.DEBUG)
         self._stack.callback(root.setLevel, level)
-        self._stack.callback(root.removeHandler, handler)
+        self._stack.callback(root.removeHandler, self.logged)
         # At DEBUG it keeps attempts off the direct way, so that each has its line.
         pools = logging.getLogger("urllib3.connectionpool")
         self._stack.callback(pools.setLevel, pools.level)
@@ -380,7 +402,7 @@ class Bench:
                 self._note(lambda client=client: self.driver.check_given_back(client))
             self._note_secret(self.driver.figures(client), "its figures")
             self.driver.close(client)
-        self._note_secret(self._logged.getvalue(), "the logs")
+        self._note_secret("\n".join(self.logged.texts), "the logs")
         self._note_secret(" ".join(str(item.message) for item in self._warned), "a warning")
         self._stack.close()
         self._control.stop()

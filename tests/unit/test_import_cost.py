@@ -31,7 +31,8 @@ SLOW = {
 }
 NEVER = {"asyncio", "backoff", "difflib", "unittest", "multiprocessing"}
 UNUSED = {
-    *("_client_queries._queries", "_conversation", "_events", "_handler", "_queries", "_output"),
+    *("_client_queries._queries", "_conversation", "_events", "_handler", "_log_events"),
+    *("_queries", "_output"),
     *("_query_models", "_query_replies", "_schemas", "_socks", "_tool_loop", "_tool_run", "_tools"),
     *("claude", "cli", "dialects.claude_messages", "dialects.openai_responses", "openai"),
     "testing",

@@ -14,8 +14,15 @@ import pytest
 from tqdm.std import tqdm
 
 import termai_http
-from termai_http import Client, ConfigurationError, HttpClientConfig, configure_logging
-from termai_http._logging import _begun, _tell
+from termai_http import (
+    Client,
+    ConfigurationError,
+    HttpClientConfig,
+    RetryConfig,
+    configure_logging,
+    events,
+)
+from termai_http._logging import _begun, _tell_failure
 from termai_http.errors import TermaiHttpError
 from termai_http.events import Listeners
 from termai_http.testing import Server, Status, Text
@@ -90,7 +97,7 @@ def test_a_failure_is_a_warning(
     assert capsys.readouterr().err == ""
     server.script(Status(401))
     ask(client, server)
-    assert "AuthenticationError after" in capsys.readouterr().err
+    assert "AuthenticationError (401) after" in capsys.readouterr().err
 
 
 def test_no_line_holds_a_key_or_a_prompt(
@@ -121,7 +128,7 @@ def test_a_second_call_only_changes_the_level(
     configure_logging("ERROR")
     ask(client, server)
     assert capsys.readouterr().err == ""
-    assert client._core.listeners.everybody.count(_tell) == 1
+    assert client._core.listeners.everybody.count(_tell_failure) == 1
 
 
 def test_a_program_with_handlers_of_its_own_gets_the_lines(
@@ -153,6 +160,107 @@ def test_a_server_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) 
     configure_logging()
     log.warning("model %s", "\x1b[2Jgone\r")
     assert "model ?[2Jgone?" in capsys.readouterr().err
+
+
+class Kept(logging.Handler):
+    """Keeps its records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one."""
+        self.records.append(record)
+
+    def events(self, level: int = logging.DEBUG) -> list[str]:
+        """Return what the records of a level or above it tell of."""
+        return [vars(one)["termai_event"] for one in self.records if one.levelno >= level]
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    """A handler of the program's own; its level is the test's to set."""
+    handler = Kept()
+    log.addHandler(handler)
+    yield handler
+    log.removeHandler(handler)
+
+
+def test_a_program_needs_its_own_logging_only(client: Client, server: Server, kept: Kept) -> None:
+    """At INFO a call is one record with its facts as fields, and each retry a warning."""
+    log.setLevel(logging.INFO)
+    server.script(Status(503, retry_after=0.01))
+    ask(client, server)
+    assert kept.events() == ["RetryScheduled", "CallSucceeded"]
+    retry, done = (vars(record) for record in kept.records)
+    assert (retry["levelname"], done["levelname"]) == ("WARNING", "INFO")
+    assert retry["termai_call_id"] == done["termai_call_id"]
+    assert (retry["termai_status"], retry["termai_attempt"]) == (503, 1)
+    assert retry["termai_request_id"] == "req_openai_000001"
+    assert {name: value for name, value in done.items() if name.startswith("termai_")} == {
+        "termai_event": "CallSucceeded",
+        "termai_call_id": done["termai_call_id"],
+        "termai_provider": "openai",
+        "termai_model": "gpt-5.5",
+        "termai_operation": "chat",
+        "termai_streaming": False,
+        "termai_status": 200,
+        "termai_request_id": "req_openai_000002",
+        "termai_attempts": 2,
+        "termai_elapsed": done["termai_elapsed"],
+        "termai_input_tokens": done["termai_input_tokens"],
+        "termai_output_tokens": done["termai_output_tokens"],
+        "termai_cached_tokens": 0,
+        "termai_reasoning_tokens": 0,
+        "termai_cost": done["termai_cost"],
+        "termai_complete": True,
+        "termai_response_model": "gpt-5.5",
+        "termai_response_id": done["termai_response_id"],
+        "termai_finish_reason": "stop",
+    }
+    assert done["termai_input_tokens"] > 0 < done["termai_output_tokens"]
+    assert f"{done['termai_input_tokens']} tokens in" in kept.records[1].getMessage()
+
+
+def test_at_warning_no_event_is_made(
+    client: Client, server: Server, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that logs warnings has the retries, and calls are as quick as with no log."""
+    log.setLevel(logging.WARNING)
+    monkeypatch.setattr(events, "Audience", None)
+    server.script(Status(503, retry_after=0.01), Text("fine"), Status(401))
+    ask(client, server)
+    ask(client, server)
+    assert kept.events() == ["RetryScheduled"]
+
+
+def test_at_debug_every_event_is_a_line(server: Server, kept: Kept, fast: RetryConfig) -> None:
+    """In their order, each once, and those of no call, too: a connection that was closed idle."""
+    log.setLevel(logging.DEBUG)
+    heard: list[str] = []
+    config = HttpClientConfig(retry=fast)
+    server.script(Status(503, retry_after=0.01))
+    with Client(config) as client, client.listening(lambda one: heard.append(type(one).__name__)):
+        for piece in client.stream(
+            PROMPT, model="gpt-5.5", api_key=KEY, base_url=server.openai_url
+        ):
+            assert piece
+        client._core.begun.close()
+        client._core.listeners.deliver()
+    assert heard == kept.events()
+    assert kept.events(logging.INFO) == ["RetryScheduled", "CallSucceeded"]
+    assert {"FirstToken", "ConnectionOpened", "ConnectionClosed"} <= set(heard)
+
+
+def test_no_record_comes_twice(client: Client, server: Server, kept: Kept) -> None:
+    """Whatever was configured before, and however often, a call that fails is one record."""
+    for level in ("WARNING", "INFO", "DEBUG", "WARNING"):
+        configure_logging(level)
+        server.script(Status(503, retry_after=0.01), Status(401))
+        ask(client, server)
+        assert kept.events(logging.WARNING) == ["RetryScheduled", "CallFailed"], level
+        kept.records.clear()
 
 
 @pytest.mark.parametrize("level", ["LOUD", -1, True, None, 1.5])

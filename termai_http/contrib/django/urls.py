@@ -1,4 +1,4 @@
-"""The status page, its figures as JSON, and health: ``include()`` them under a path.
+"""The status page, its figures for programs and Prometheus, and health, for ``include()``.
 
 ``path("termai-http/", include("termai_http.contrib.django.urls"))``
 """
@@ -16,6 +16,7 @@ app_name = "termai_http"
 urlpatterns = [
     path("", views.status, name="status"),
     path("status.json", views.figures, name="figures"),
+    path("metrics", views.metrics, name="metrics"),
     path("health/", views.health, name="health"),
     # Linked by the page with addresses relative to its own.
     path("status.css", views.stylesheet, name="stylesheet"),

@@ -1,4 +1,4 @@
-"""The status page and its figures, for staff; health, for everybody.
+"""The status page and its figures, and those for Prometheus, for staff; health, for everybody.
 
 The page brings its own style and script, from views of its own: it needs no static files, and
 runs under ``Content-Security-Policy: default-src 'self'``. It sends a stricter policy itself.
@@ -19,12 +19,14 @@ from django.utils import timezone as django_timezone
 from django.views.decorators.http import require_safe
 
 from ..._version import __version__
+from ...errors import ConfigurationError
+from .. import prometheus
 from . import _plots
 from .conf import options
 from .status import GROUPS, cell, is_healthy, snapshot
 from .status_access import refusal, refusal_as_json
 
-__all__ = ["figures", "health", "icon", "script", "status", "stylesheet"]
+__all__ = ["figures", "health", "icon", "metrics", "script", "status", "stylesheet"]
 
 _HERE = Path(__file__).parent
 _POLICY = (
@@ -73,6 +75,21 @@ def status(request: HttpRequest) -> HttpResponse:
 def figures(request: HttpRequest) -> HttpResponse:
     """Give the figures of the worker that answers as JSON, to staff."""
     return _as_json(request)
+
+
+@_view
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Give what Prometheus reads, to whoever may see the page: a 404 says why there is nothing."""
+    refused = refusal_as_json(request)
+    if refused is not None:
+        return refused
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    try:
+        body, kind = prometheus.scrape(request.headers.get("Accept", ""))
+    except ConfigurationError as error:
+        body, kind = f"{error.message}\n".encode(), "text/plain; charset=utf-8"
+        return HttpResponse(body, status=404, content_type=kind, headers=headers)
+    return HttpResponse(body, content_type=kind, headers=headers)
 
 
 @_view
