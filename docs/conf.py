@@ -47,7 +47,7 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections\.abc|contextlib|datetime|os|pathlib|ssl|typing)\..*"),
     ("py:.*", r"(django|requests|concurrent)\..*"),
-    ("py:class", "Executor|PooledSession|Self|T|Answered|.*middleware.View"),
+    ("py:class", "Executor|PooledSession|Self|T|TracerProvider|Answered|.*middleware.View"),
     # What a layer sees of a call beside what is described.
     ("py:class", "Attempt|AttemptLimits|Call|Clock|Job|RetryBudget|Send"),
 ]

@@ -116,7 +116,8 @@ class Client(ClientBatches, ClientQueries):
         """Let ``listener`` hear every event, in the thread where it happens.
 
         Returns:
-            A function that ends it. What a listener raises is logged and breaks no call.
+            A function that ends it, at once: of calls that run the end is not heard any more.
+            What a listener raises is logged and breaks no call.
         """
         self._core.listeners.add(listener)
         return lambda: self._core.listeners.remove(listener)

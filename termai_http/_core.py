@@ -217,8 +217,9 @@ class Core:
             job.cancel.join(call)
         tell = self.listeners.audience(stack.ears + job.listeners)
         if tell is not None:
-            tell(start_event(job, call))
+            # First: whatever a listener lets through, the end follows the begin.
             call.tell = tell
+            tell(start_event(job, call))
         outcome = stack.call(CallRequest(job, call, limits, read, pooled=pooled))
         if outcome.error is not None:
             described(outcome.error, call)

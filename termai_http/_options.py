@@ -15,6 +15,7 @@ from ._secrets import without_lone_surrogates
 from ._values import Value
 from .config import RetryConfig, as_layers
 from .errors import ConfigurationError, InvalidRequestError
+from .events import check_listener
 
 if TYPE_CHECKING:
     from ._layer import Layer
@@ -151,6 +152,8 @@ def _check_callable(instance: Any, attribute: attrs.Attribute[Any], value: Any) 
             f"{attribute.name} must be a function of one event, or None, "
             f"not {type(value).__name__}."
         )
+    if value is not None:
+        check_listener(value)
 
 
 def _check_mapping(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:

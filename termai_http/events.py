@@ -79,6 +79,17 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+def check_listener(listener: Any) -> None:
+    """Let a listener say that it cannot be one, by a method ``check_listening``.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    check = getattr(listener, "check_listening", None)
+    if check is not None:
+        check()
+
+
 class Listeners:
     """Those who listen to one client. Safe for use from any thread.
 
@@ -129,6 +140,7 @@ class Listeners:
 
     def add(self, listener: Listener) -> None:
         """Let ``listener`` hear every event from now on."""
+        check_listener(listener)
         with self._lock:
             self.everybody = (*self.everybody, listener)
 
@@ -209,6 +221,7 @@ class Audience:
     def __call__(self, event: Event) -> None:
         """Hand ``event`` to everybody; what one raises is logged once, and breaks nothing."""
         still = self._home.everybody
+        torn: BaseException | None = None
         for listener in self._known:
             if still is not self._known and listener not in still:
                 continue
@@ -216,6 +229,9 @@ class Audience:
                 listener(event)
             except Exception:
                 self._home.note_failure(listener)
+            except BaseException as error:
+                # A Ctrl-C, which ends the call once everybody heard the event.
+                torn = error
         for listener in self._own:
             try:
                 listener(event)
@@ -223,6 +239,14 @@ class Audience:
                 if not self._own_failed:
                     self._own_failed = True
                     _log_failure()
+            except BaseException as error:
+                torn = error
+        if torn is not None:
+            try:
+                raise torn
+            finally:
+                # Its traceback has this frame.
+                torn = None
 
     def leave_note(self, event: Event) -> None:
         """Let ``event`` be told at the next safe moment; safe at any instant, in any thread."""

@@ -270,6 +270,7 @@ PUBLIC = (
     "testing",
     *("testing.plugin", "contrib.django", "contrib.jupyter"),
     "contrib.prometheus",
+    "contrib.tracing",
 )
 # In modules of users' names, what other modules of the package share.
 SHARED = {

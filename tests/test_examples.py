@@ -29,6 +29,7 @@ EXPECTED = {
     "startup_configuration.py": ["You said: Say hello.", "timeout 45 s"],
     "streaming.py": ["gpt-5.5: You said: Tell me a story", "claude-opus-5-5: You said: Tell"],
     "thread_pool.py": ["What is 39 squared? You said: What is 39 squared?", "connections opened"],
+    "tracing.py": ["You said: Why is the sky blue?", "  chat gpt-5.5: ", "    attempt: "],
     "tools.py": ["temperature(", "Advice(clothes=[", "2 replies"],
 }
 
