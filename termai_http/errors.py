@@ -379,4 +379,14 @@ class CallCancelled(TermaiHttpError):
 
 
 class CircuitOpenError(TermaiHttpError):
-    """The circuit breaker of this base URL is open; nothing was sent."""
+    """The circuit breaker of this base URL is open; nothing was sent.
+
+    Attributes:
+        retry_in: Seconds until a probe may be let through.
+    """
+
+    hint = "Try again after retry_in, or let fallback= name another model."
+
+    def __init__(self, message: str, *, retry_in: float = 0.0, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.retry_in = retry_in

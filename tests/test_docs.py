@@ -269,6 +269,7 @@ PUBLIC = (
     *("batch", "claude", "config", "errors", "events", "layers", "metrics", "models", "openai"),
     "testing",
     *("testing.plugin", "contrib.django", "contrib.jupyter"),
+    "contrib.breaker",
     "contrib.prometheus",
     "contrib.tracing",
 )

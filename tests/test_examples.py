@@ -14,6 +14,10 @@ from termai_http.testing import Server, Status
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 EXPECTED = {
+    "circuit_breaker.py": [
+        *("failed: InternalServerError", "refused at once, a probe in 0.", "3 requests reached"),
+        *("You said: Hello", "the circuit is closed, and refused 1"),
+    ],
     "conversation.py": ["0 messages so far"],
     "dask_cluster.py": ["What is 99 squared? You said: What is 99", "100 asked, 0 failed"],
     "first_answer_wins.py": ["You said: Name a colour.", "0 connections in use"],

@@ -190,6 +190,8 @@ LEVELS = {
     "contrib._prometheus_table": 1,
     "contrib._prometheus_counting": 0,
     "contrib._prometheus_instruments": 2,
+    "contrib._circuit": 29,
+    "contrib.breaker": 30,
     "contrib.prometheus": 29,
     "contrib._jupyter_line": 0,
     "contrib._jupyter_live": 2,
