@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from ._client import Client
     from ._content import Document, Image
     from ._conversation import Conversation
+    from ._failed_target import FailedTarget
     from ._handler import RequestHandler
     from ._in_flight import CancelToken
     from ._logging import configure_logging
+    from ._options import Target
     from ._query_models import Embeddings, ModelInfo
     from ._shared import (
         HttpClientManager,
@@ -117,6 +119,7 @@ __all__ = [
     "DeadlineExceeded",
     "Document",
     "Embeddings",
+    "FailedTarget",
     "HttpClientConfig",
     "HttpClientManager",
     "HttpMetrics",
@@ -149,6 +152,7 @@ __all__ = [
     "StreamEvent",
     "StreamInterrupted",
     "TLSError",
+    "Target",
     "TermaiHttpError",
     "ToolCall",
     "ToolRun",
@@ -205,6 +209,7 @@ _HOMES = {
     "DeadlineExceeded": ("errors", "DeadlineExceeded"),
     "Document": ("_content", "Document"),
     "Embeddings": ("_query_models", "Embeddings"),
+    "FailedTarget": ("_failed_target", "FailedTarget"),
     "HttpClientConfig": ("config", "HttpClientConfig"),
     "HttpClientManager": ("_shared", "HttpClientManager"),
     "HttpMetrics": ("metrics", "HttpMetrics"),
@@ -237,6 +242,7 @@ _HOMES = {
     "StreamEvent": ("models", "StreamEvent"),
     "StreamInterrupted": ("errors", "StreamInterrupted"),
     "TLSError": ("errors", "TLSError"),
+    "Target": ("_options", "Target"),
     "TermaiHttpError": ("errors", "TermaiHttpError"),
     "ToolCall": ("models", "ToolCall"),
     "ToolRun": ("_tool_run", "ToolRun"),

@@ -26,8 +26,9 @@ _NO_JSON = "null"
 class Digester:
     """Names requests by 64 bits of what they ask for.
 
-    Model, messages and parameters are in it; keys, headers, addresses and timeouts are not: whoever
-    changes these asks for the same. Not for two threads at once.
+    Model, messages and parameters are in it; keys, headers, addresses, timeouts and ``fallback=``
+    are not: whoever changes these asks for the same, and what failed for want of another target is
+    asked again with one. Not for two threads at once.
 
     Args:
         options: Those of every call; None for none.

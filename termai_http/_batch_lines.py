@@ -7,6 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
+from ._failed_target import FailedTarget
 from .dialects._base import tool_call
 from .errors import TermaiHttpError
 from .models import ChatResponse, Usage
@@ -64,6 +67,7 @@ def _reply(reply: ChatResponse) -> dict[str, Any]:
         "texts": None if reply.texts == (reply.text,) else reply.texts,
         "messages": None if reply.messages == usual else reply.messages,
         "status_code": None if reply.status_code == _OK else reply.status_code,
+        "fallbacks": [_failed(one) for one in reply.fallbacks] or None,
     }
     return {
         "text": reply.text,
@@ -77,6 +81,10 @@ def _reply(reply: ChatResponse) -> dict[str, Any]:
         "attempts": reply.attempts,
         "elapsed": round(reply.elapsed, 3),
     }
+
+
+def _failed(target: FailedTarget) -> dict[str, Any]:
+    return {**attrs.asdict(target), "elapsed": round(target.elapsed, 3)}
 
 
 def _error(error: TermaiHttpError) -> dict[str, Any]:
@@ -151,4 +159,5 @@ def _as_reply(fields: Mapping[str, Any]) -> ChatResponse:
         messages=tuple(fields.get("messages", usual)),
         texts=tuple(fields.get("texts", [text])),
         refusal=fields.get("refusal"),
+        fallbacks=tuple(FailedTarget(**one) for one in fields.get("fallbacks", ())),
     )

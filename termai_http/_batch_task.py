@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from ._batch_targets import aimed, check_targets
 from ._call import Clock
 from ._chat import send_chat
 from ._core import Core
@@ -119,7 +120,8 @@ class Tasks(Value):
 
     def __attrs_post_init__(self) -> None:
         check_variable(self.key_variable)
-        _check_options(self.options)
+        options = _check_options(self.options)
+        check_targets(options.fallback, _check_names, allow_http=self.config.allow_http)
         _check_proxies(self.config)
         for url in (self.options.get("base_url"), *self.base_urls.values()):
             if url is not None:
@@ -137,12 +139,14 @@ class Tasks(Value):
     ) -> Tasks:
         """Return what makes the tasks of a batch; base URLs are those of its own environment."""
         named = {vendor: environ.get(name) for vendor, name in BASE_URL_VARIABLES.items()}
+        base_urls = {vendor: url for vendor, url in named.items() if url}
+        told = {**options, "fallback": aimed(options.get("fallback"), base_urls)}
         return cls(
             batch=batch,
             config=config,
-            options={name: value for name, value in options.items() if value is not None},
+            options={name: value for name, value in told.items() if value is not None},
             key_variable=key_variable,
-            base_urls={vendor: url for vendor, url in named.items() if url},
+            base_urls=base_urls,
             key_vendor=key_vendor,
         )
 
@@ -278,7 +282,7 @@ def key_in(variable: str, environ: Mapping[str, str]) -> str:
     return key
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
+def _check_options(options: Mapping[str, Any]) -> CallOptions:
     """Refuse what cannot travel, and what must not."""
     for name, why in (
         ("api_key", "A key does not travel: name its variable by api_key_env=, and set it there."),
@@ -288,13 +292,17 @@ def _check_options(options: Mapping[str, Any]) -> None:
         if options.get(name) is not None:
             raise ConfigurationError(f"{name}= is no option with executor=. {why}")
     for place in ("extra_headers", "extra_query"):
-        for name in options.get(place) or ():
-            if isinstance(name, str) and _SECRET.search(name):
-                raise ConfigurationError(
-                    f"{place} may not set {name} with executor=: a key does not travel. Name its "
-                    "variable by api_key_env=, and set it where the calls are made."
-                )
-    CallOptions(**options)
+        _check_names(place, options.get(place))
+    return CallOptions(**options)
+
+
+def _check_names(place: str, named: Any) -> None:
+    for name in named or ():
+        if isinstance(name, str) and _SECRET.search(name):
+            raise ConfigurationError(
+                f"{place} may not set {name} with executor=: a key does not travel. Name its "
+                "variable by api_key_env=, and set it where the calls are made."
+            )
 
 
 def _check_proxies(config: HttpClientConfig) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
@@ -17,7 +17,7 @@ from ._log import log
 from ._options import CallOptions
 from ._request import encode_body, job_for, refused, texts_of, with_specs
 from ._secrets import mask_echoes
-from ._target import Account, Target, resolve
+from ._target import Account, Place, resolve
 from ._values import Value
 from .dialects._base import lowered
 from .dialects._errors import decode_object, request_id, status_error
@@ -31,6 +31,7 @@ from .errors import (
 from .models import ChatRequest, ChatResponse
 
 if TYPE_CHECKING:
+    from ._failed_target import FailedTarget
     from ._open_body import OpenBody
     from ._specs import OutputSpec
     from ._stream import Stream
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_stream", "send_chat"]
 
+T = TypeVar("T")
 _MOST_ACCEPTED = 32 * 1024 * 1024
 # Compressed, a piece would wait for the next one.
 _STREAM_HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
@@ -48,10 +50,13 @@ _STREAM_HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 class _Plan(Value):
     """What a call sends and how its answer is read."""
 
-    target: Target
+    target: Place
     options: CallOptions
     body: dict[str, Any] = attrs.field(repr=False)
     output: OutputSpec | None = None
+    # Of the targets of ``fallback=`` that were asked before: who they were, and the seconds.
+    failed: tuple[FailedTarget, ...] = ()
+    before: float = 0.0
 
     def texts(self) -> list[str]:
         """Return the texts of the request, which no error may repeat."""
@@ -65,20 +70,7 @@ def send_chat(
 
     The error carries no traceback of this package's frames, which hold key and prompt.
     """
-    started = core.clock.monotonic()
-    try:
-        plan = _prepare(core, account, request, options)
-        job = _job(plan, options, started)
-    except TermaiHttpError as error:
-        return refused(error, account)
-
-    def read(response: Answered, call: Call) -> ChatResponse | TermaiHttpError:
-        return _read(response, call, plan)
-
-    outcome = core.run(job, read)
-    if outcome.error is not None:
-        return outcome.error
-    return cast("ChatResponse", outcome.value)
+    return _ask(core, account, request, options, _send, streaming=False)
 
 
 def open_stream(
@@ -88,14 +80,79 @@ def open_stream(
 
     What fails before the first event is tried again here; after it, nothing is.
     """
+    return _ask(core, account, request, options, _open, streaming=True)
+
+
+def _ask(
+    core: Core,
+    account: Account,
+    request: ChatRequest | Mapping[str, Any],
+    options: CallOptions,
+    send: Callable[[Core, Job, _Plan], T | TermaiHttpError],
+    *,
+    streaming: bool,
+) -> T | TermaiHttpError:
     started = core.clock.monotonic()
+    if options.fallback is not None:
+        return _ask_several(core, account, request, options, send, started, streaming)
     try:
-        plan = _prepare(core, account, request, options, streaming=True)
-        plan.target.dialect.ask_to_stream(plan.body)
-        job = _job(plan, options, started, streaming=True)
+        plan = _prepare(core, account, request, options, streaming=streaming)
+        job = _job(plan, options, started, streaming=streaming)
     except TermaiHttpError as error:
         return refused(error, account)
+    return send(core, job, plan)
 
+
+def _ask_several(
+    core: Core,
+    account: Account,
+    request: ChatRequest | Mapping[str, Any],
+    options: CallOptions,
+    send: Callable[[Core, Job, _Plan], T | TermaiHttpError],
+    started: float,
+    streaming: bool,
+) -> T | TermaiHttpError:
+    """Ask one target after the other; all are prepared first, so that a wrong one is told."""
+    with importing():
+        from . import _fallback
+    plans: list[_Plan] = []
+    jobs: list[Job] = []
+    aim = None
+    try:
+        if isinstance(request, ChatRequest):
+            # Read once for all.
+            request = with_specs(request)
+        for aim in _fallback.targets_of(account, request, options):
+            account = aim.account
+            plan = _prepare(core, account, aim.request, aim.options, streaming=streaming)
+            jobs.append(_job(plan, aim.options, started, streaming=streaming))
+            plans.append(plan)
+    except TermaiHttpError as error:
+        return _fallback.named(refused(error, account), aim)
+
+    def send_one(
+        number: int, failed: tuple[FailedTarget, ...], before: float
+    ) -> T | TermaiHttpError:
+        plans[number].failed, plans[number].before = failed, before
+        return send(core, jobs[number], plans[number])
+
+    config = core.config
+    usual = config.stream_timeout if streaming else config.timeout
+    timeout = usual if options.timeout is None else options.timeout
+    return _fallback.walk(core, jobs, timeout, send_one)
+
+
+def _send(core: Core, job: Job, plan: _Plan) -> ChatResponse | TermaiHttpError:
+    def read(response: Answered, call: Call) -> ChatResponse | TermaiHttpError:
+        return _read(response, call, plan)
+
+    outcome = core.run(job, read)
+    if outcome.error is not None:
+        return outcome.error
+    return cast("ChatResponse", outcome.value)
+
+
+def _open(core: Core, job: Job, plan: _Plan) -> Stream | TermaiHttpError:
     def read(answer: Any, call: Call) -> Stream | TermaiHttpError:
         if getattr(answer, "response", None) is None:
             return _refusal(answer, plan)
@@ -119,6 +176,8 @@ def _prepare(
         request = with_specs(request)
         output = request.output
     body = encode_body(target, request, options, streaming=streaming)
+    if streaming:
+        target.dialect.ask_to_stream(body)
     return _Plan(target=target, options=options, body=body, output=output)
 
 
@@ -144,6 +203,9 @@ def _begin_stream(
         if error is not None:
             _of_answer(error, status, headers)
         core.finish(job, call, outcome, stream.time_to_first_token)
+        if error is not None and plan.failed:
+            error.fallbacks = plan.failed
+            error.elapsed = plan.before + call.elapsed()
 
     def forget(stream: Stream) -> None:
         core.forget(job, call, stream.time_to_first_token)
@@ -154,6 +216,7 @@ def _begin_stream(
     stream = Stream(source, call, finish, forget, reply)
     if call.tell is not None:
         call.tell_of(events.FirstToken, elapsed=stream.time_to_first_token)
+    stream.fallbacks = plan.failed
     return stream
 
 
@@ -252,7 +315,7 @@ def _reply(
         status_code=status,
         headers=lowered(headers),
         attempts=call.attempts,
-        elapsed=call.elapsed(),
+        elapsed=plan.before + call.elapsed(),
         raw=decoded.raw,
         provider=plan.target.dialect.provider,
         thinking=decoded.thinking,
@@ -261,4 +324,5 @@ def _reply(
         texts=decoded.texts,
         parsed=parsed,
         refusal=decoded.refusal,
+        fallbacks=plan.failed,
     )

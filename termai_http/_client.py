@@ -17,6 +17,7 @@ from ._faces import send_with
 from ._frames import hiding, unwrap
 from ._importing import importing
 from ._in_flight import CancelToken
+from ._options import Target
 from ._run_tools import run_with
 from .config import HttpClientConfig, RetryConfig
 from .errors import ConfigurationError
@@ -116,7 +117,7 @@ class Client(ClientBatches, ClientQueries):
         """Let ``listener`` hear every event, in the thread where it happens.
 
         Returns:
-            A function that ends it, at once: of calls that run the end is not heard any more.
+            A function that ends it at once; the end of calls that run is not heard any more.
             What a listener raises is logged and breaks no call.
         """
         self._core.listeners.add(listener)
@@ -170,6 +171,7 @@ class Client(ClientBatches, ClientQueries):
         provider: str | None = None,
         api: str | None = None,
         api_version: str | None = None,
+        fallback: Sequence[str | Target] | None = None,
         layers: Sequence[Layer] | None = None,
         on_event: Callable[[Event], object] | None = None,
         on_retry: Callable[[RetryScheduled], object] | None = None,
@@ -201,6 +203,7 @@ class Client(ClientBatches, ClientQueries):
         provider: str | None = None,
         api: str | None = None,
         api_version: str | None = None,
+        fallback: Sequence[str | Target] | None = None,
         layers: Sequence[Layer] | None = None,
         on_event: Callable[[Event], object] | None = None,
         on_retry: Callable[[RetryScheduled], object] | None = None,
@@ -234,6 +237,7 @@ class Client(ClientBatches, ClientQueries):
         provider: str | None = None,
         api: str | None = None,
         api_version: str | None = None,
+        fallback: Sequence[str | Target] | None = None,
         layers: Sequence[Layer] | None = None,
         on_event: Callable[[Event], object] | None = None,
         on_retry: Callable[[RetryScheduled], object] | None = None,

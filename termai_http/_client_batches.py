@@ -9,6 +9,7 @@ from ._described import described
 from ._frames import hiding, unwrap
 from ._importing import importing
 from ._in_flight import CancelToken
+from ._options import Target
 from .config import RetryConfig
 from .errors import TermaiHttpError
 from .models import ChatResponse
@@ -159,6 +160,7 @@ class ClientBatches:
         provider: str | None = None,
         api: str | None = None,
         api_version: str | None = None,
+        fallback: Sequence[str | Target] | None = None,
         layers: Sequence[Layer] | None = None,
         on_event: Callable[[Event], object] | None = None,
         on_retry: Callable[[RetryScheduled], object] | None = None,

@@ -220,6 +220,7 @@ class Conversation:
     def count_tokens(self, prompt: Prompt | None = None, **options: Any) -> int:
         """Return how many tokens ``ask()`` would send; as ``termai_http.count_tokens``."""
         turn, given = self._begin(prompt, options)
+        given.pop("fallback", None)  # a question's; the count is asked of the model itself
         return count_tokens(copied([*self._said(), *turn]), **given)
 
     def _begin(

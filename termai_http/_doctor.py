@@ -17,7 +17,7 @@ from ._doctor_setup import bare_url, proxy_of, proxy_setting, setting_checks, ve
 from ._doctor_values import Check, all_is_well, as_fields, milliseconds
 from ._environment import Environment
 from ._options import PROVIDERS, CallOptions
-from ._target import BASE_URL_VARIABLES, KEY_VARIABLES, Account, Target, resolve
+from ._target import BASE_URL_VARIABLES, KEY_VARIABLES, Account, Place, resolve
 from .config import HttpClientConfig
 from .errors import ConfigurationError, TermaiHttpError
 
@@ -95,14 +95,14 @@ def _configured(config: HttpClientConfig | None) -> HttpClientConfig | Configura
 
 def _endpoint(
     provider: str, base_url: str | None, config: HttpClientConfig
-) -> tuple[Endpoint, Target | TermaiHttpError]:
+) -> tuple[Endpoint, Place | TermaiHttpError]:
     """Return where the calls go, and what they are made with or why none can be."""
     holders = (name for name in KEY_VARIABLES[provider] if os.environ.get(name, "").strip())
     given = base_url
     if given is None:
         given = os.environ.get(BASE_URL_VARIABLES[provider]) or None
     options = CallOptions(base_url=given, api_key=NO_KEY)
-    outcome: Target | TermaiHttpError
+    outcome: Place | TermaiHttpError
     try:
         outcome = resolve(
             Account(provider=provider), options, os.environ, allow_http=config.allow_http
@@ -131,7 +131,7 @@ def _base_url_advice(provider: str, option: str | None, given: str) -> str:
 
 def _endpoint_checks(
     endpoint: Endpoint,
-    target: Target,
+    target: Place,
     config: HttpClientConfig,
     context: ssl.SSLContext,
     clock: Clock,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,14 +32,21 @@ def _who(call: Call) -> dict[str, Any]:
     return {"call_id": call.number, "provider": call.provider, "model": call.model}
 
 
+@functools.lru_cache(maxsize=64)
+def _place_of(url: str) -> tuple[str, int | None]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
+
+
 def start_event(job: Job, call: Call) -> events.Event:
     """Return the event of a call's begin."""
-    parts = urlsplit(job.url)
+    # Of the base URL, which is one of a few; that of a single request may hold a key.
+    host, port = _place_of(job.base_url) if job.base_url else _place_of.__wrapped__(job.url)
     return events.CallStarted(
         operation=job.operation,
         streaming=job.streaming,
-        host=parts.hostname or "",
-        port=parts.port or _PORTS.get(parts.scheme),
+        host=host,
+        port=port,
         **_who(call),
     )
 

@@ -24,7 +24,10 @@ T = TypeVar("T")
 # Of the environment, as a face has no other.
 _ACCOUNTS = {provider: Account(provider=provider) for provider in PROVIDERS}
 _OF_CHATS = frozenset(
-    {"api", "api_version", "max_tokens", "output", "reasoning", "stop", "stream", "system", "tools"}
+    {
+        *("api", "api_version", "fallback", "max_tokens", "output", "reasoning", "stop", "stream"),
+        *("system", "tools"),
+    }
 )
 
 

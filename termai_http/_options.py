@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from ._importing import importing
 from ._numbers import is_number
-from ._secrets import without_lone_surrogates
+from ._secrets import Secret, without_lone_surrogates
 from ._values import Value
 from .config import RetryConfig, as_layers
 from .errors import ConfigurationError, InvalidRequestError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ._layer import Layer
     from .events import Event, Listener, RetryScheduled
 
-__all__ = ["PROVIDERS", "CallOptions", "check_headers", "check_params"]
+__all__ = ["PROVIDERS", "CallOptions", "Target", "check_headers", "check_params"]
 
 PROVIDERS = ("openai", "claude")
 APIS = ("chat", "responses")
@@ -33,7 +33,7 @@ _OPTIONS = (
     *("api", "api_key", "api_version", "base_url", "cancel", "client", "extra_body"),
     *("extra_headers", "extra_query", "layers", "max_tokens", "model", "on_event", "on_retry"),
     *("output", "provider", "reasoning"),
-    *("retry", "stop", "system", "timeout", "tools", "exchange", "max_rounds"),
+    *("retry", "stop", "system", "timeout", "tools", "exchange", "max_rounds", "fallback"),
 )
 _ELSEWHERE = {
     "stream": "chat() returns whole replies, stream() streams them.",
@@ -49,6 +49,7 @@ _ELSEWHERE = {
     "prompt": "The prompt is the first argument.",
     "max_rounds": "It belongs to run_tools().",
     "exchange": "It belongs to run_tools().",
+    "fallback": "It belongs to calls that ask for a reply.",
     "cache": (
         'It marks a message: Message("user", text, cache=True). (A server\'s own parameter of that '
         "name goes into extra_body={...}.)"
@@ -171,6 +172,76 @@ def _check_query(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> 
                 raise InvalidRequestError("extra_query has a lone surrogate, which no URL takes.")
 
 
+def _as_secret(key: Any) -> Any:
+    return Secret(key) if isinstance(key, str) else key
+
+
+def _check_model(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidRequestError("A Target's model must be a non-empty text.")
+
+
+@attrs.frozen(eq=False, repr=False)
+class Target(Value):
+    """One more place that a call may be answered by, for ``fallback=``.
+
+    What is None is taken from the environment, as for a call of its own: nothing of the first
+    target's key, server or headers goes to this one.
+
+    Args:
+        model: The model's name, as its server writes it.
+        provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
+        api: ``"chat"`` or ``"responses"``, which is OpenAI's only; None means ``"chat"``.
+        api_key: The key; None means the environment's for this vendor.
+        base_url: Where the API lives; None means the environment's, or the vendor's.
+        api_version: ``anthropic-version``; Claude's only.
+        extra_headers: Headers to add.
+        extra_query: Query parameters to add.
+        extra_body: Fields that win over everything else in the body.
+
+    Raises:
+        ConfigurationError: ``provider`` or ``api`` is none.
+        InvalidRequestError: Another field has a wrong shape; the message names it.
+    """
+
+    model: str = attrs.field(validator=_check_model)
+    provider: str | None = attrs.field(default=None, kw_only=True, validator=_check_provider)
+    api: str | None = attrs.field(default=None, kw_only=True, validator=_check_api)
+    # As a secret it refuses to be pickled with the target that holds it.
+    api_key: str | None = attrs.field(default=None, kw_only=True, repr=False, converter=_as_secret)
+    base_url: str | None = attrs.field(default=None, kw_only=True, repr=False)
+    api_version: str | None = attrs.field(default=None, kw_only=True)
+    extra_headers: Mapping[str, str] | None = attrs.field(
+        default=None, kw_only=True, repr=False, validator=_check_extra_headers
+    )
+    extra_query: Mapping[str, Any] | None = attrs.field(
+        default=None, kw_only=True, repr=False, validator=_check_query
+    )
+    extra_body: Mapping[str, Any] | None = attrs.field(
+        default=None, kw_only=True, repr=False, validator=_check_mapping
+    )
+
+
+def _as_fallback(value: Any) -> Any:
+    return tuple(value) or None if isinstance(value, (list, tuple)) else value
+
+
+def _check_fallback(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, tuple):
+        raise InvalidRequestError(
+            "fallback must be a list of model names and Targets, or None, "
+            f"not {type(value).__name__}."
+        )
+    for index, entry in enumerate(value):
+        if not isinstance(entry, Target) and not (isinstance(entry, str) and entry.strip()):
+            raise InvalidRequestError(
+                f"fallback[{index}] must be a model's name or a Target, "
+                f"not {type(entry).__name__ if not isinstance(entry, str) else 'an empty text'}."
+            )
+
+
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class CallOptions(Value):
     """The options that every call takes, beside its model and messages.
@@ -187,6 +258,9 @@ class CallOptions(Value):
         provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
         api: ``"chat"`` or ``"responses"``, which is OpenAI's only; None means ``"chat"``.
         api_version: ``anthropic-version`` of this call; Claude's only.
+        fallback: Who is asked next where the one before does not answer, names of models and
+            ``Target`` values; key, server, headers, query, extra body, vendor and API above are
+            the first one's only.
         layers: What this call passes through in the place of the client's layers; None means
             those, and ``()`` none.
         on_event: Hears the events of this call.
@@ -233,3 +307,7 @@ class CallOptions(Value):
 
             heard.append(hear)
         return tuple(heard)
+
+    fallback: Sequence[str | Target] | None = attrs.field(
+        default=None, converter=_as_fallback, validator=_check_fallback
+    )

@@ -16,7 +16,7 @@ from ._options import CallOptions
 from ._query_models import EmbeddingRequest, Embeddings, ModelInfo
 from ._query_replies import read_count, read_embeddings, read_models
 from ._request import job_for, model_or_default, refused, texts_of, with_specs
-from ._target import Account, Target, is_openai, resolve
+from ._target import Account, Place, is_openai, resolve
 from .dialects._base import lowered
 from .dialects._errors import decode_object, request_id, status_error
 from .errors import InvalidRequestError, InvalidResponseError, MissingKeyError, TermaiHttpError
@@ -159,7 +159,7 @@ def ask_for_models(
 
 
 def _embedding_body(
-    target: Target, request: EmbeddingRequest, options: CallOptions
+    target: Place, request: EmbeddingRequest, options: CallOptions
 ) -> dict[str, Any]:
     texts = request.texts
     body: dict[str, Any] = {"model": request.model}
@@ -183,7 +183,7 @@ def _embedding_body(
 
 
 def _counted_body(
-    target: Target, request: ChatRequest | Mapping[str, Any], options: CallOptions
+    target: Place, request: ChatRequest | Mapping[str, Any], options: CallOptions
 ) -> dict[str, Any]:
     dialect = target.dialect
     if isinstance(request, ChatRequest):
@@ -207,7 +207,7 @@ def _counted_body(
 
 
 def _post(
-    target: Target,
+    target: Place,
     options: CallOptions,
     operation: str,
     path: str,
@@ -225,7 +225,7 @@ def _post(
     )
 
 
-def _page_job(target: Target, options: CallOptions, started: float, after: str | None) -> Job:
+def _page_job(target: Place, options: CallOptions, started: float, after: str | None) -> Job:
     query: dict[str, Any] = {"limit": _PAGE} if target.dialect.provider == "claude" else {}
     query.update(options.extra_query or {})
     if after is not None:

@@ -13,7 +13,7 @@ from ._in_flight import CancelToken
 from ._job import Job
 from ._options import CallOptions
 from ._secrets import request_texts
-from ._target import Account, Target
+from ._target import Account, Place
 from .errors import InvalidRequestError, TermaiHttpError
 from .models import ChatRequest
 
@@ -53,7 +53,7 @@ def with_specs(request: ChatRequest) -> ChatRequest:
 
 
 def encode_body(
-    target: Target,
+    target: Place,
     request: ChatRequest | Mapping[str, Any],
     options: CallOptions,
     *,
@@ -90,7 +90,7 @@ def encode_body(
     return body
 
 
-def texts_of(body: Any, target: Target, options: CallOptions) -> list[str]:
+def texts_of(body: Any, target: Place, options: CallOptions) -> list[str]:
     """Return the texts of a request, which no error may repeat."""
     given = [*(options.extra_headers or {}).values(), *(options.extra_query or {}).values()]
     texts = (text for text in given if isinstance(text, str))
@@ -104,7 +104,7 @@ def refused(error: TermaiHttpError, account: Account) -> TermaiHttpError:
 
 
 def job_for(
-    target: Target,
+    target: Place,
     options: CallOptions,
     *,
     url: str,
@@ -147,7 +147,7 @@ def job_for(
     )
 
 
-def _headers(target: Target, options: CallOptions) -> dict[str, str]:
+def _headers(target: Place, options: CallOptions) -> dict[str, str]:
     headers = {"Content-Type": "application/json", "Accept": "application/json", **target.auth}
     if options.extra_headers:
         taken = {name.lower() for name in target.auth}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ._client import Client
     from ._in_flight import CancelToken
     from ._layer import Layer
+    from ._options import Target
     from ._stream import Stream
     from .config import HttpClientConfig, RetryConfig
     from .events import Event, RetryScheduled
@@ -225,6 +226,7 @@ def chat(
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,
+    fallback: Sequence[str | Target] | None = None,
     layers: Sequence[Layer] | None = None,
     on_event: Callable[[Event], object] | None = None,
     on_retry: Callable[[RetryScheduled], object] | None = None,
@@ -265,6 +267,10 @@ def chat(
         provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
         api: ``"chat"``, or ``"responses"`` for OpenAI's newer API; None means ``"chat"``.
         api_version: ``anthropic-version`` of this call; None means ``"2023-06-01"``.
+        fallback: Who is asked next, within the same deadline, where the one before is overloaded,
+            out of quota or cannot be reached: a list of models and ``Target`` values. The reply's
+            ``fallbacks`` says who failed. ``api_key``, ``base_url``, ``provider``, ``api``,
+            ``api_version`` and the extras here are of the first one only.
         layers: What the call passes through in the place of the client's ``layers``; None means
             those, ``()`` none.
         on_event: Hears every event of the call, in the thread where it happens.
@@ -312,6 +318,7 @@ def stream(
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,
+    fallback: Sequence[str | Target] | None = None,
     layers: Sequence[Layer] | None = None,
     on_event: Callable[[Event], object] | None = None,
     on_retry: Callable[[RetryScheduled], object] | None = None,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._client import Client
     from ._in_flight import CancelToken
     from ._layer import Layer
+    from ._options import Target
     from .batch import Batch, BatchProgress
     from .config import RetryConfig
     from .errors import TermaiHttpError
@@ -157,6 +158,7 @@ def chat_many(
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,
+    fallback: Sequence[str | Target] | None = None,
     layers: Sequence[Layer] | None = None,
     on_event: Callable[[Event], object] | None = None,
     on_retry: Callable[[RetryScheduled], object] | None = None,
@@ -215,6 +217,8 @@ def chat_many(
         provider: ``"openai"`` or ``"claude"``; None decides by each item's model.
         api: ``"chat"``, or ``"responses"`` for OpenAI's newer API; None means ``"chat"``.
         api_version: ``anthropic-version`` of the calls; None means ``"2023-06-01"``.
+        fallback: Who is asked next where the one before does not answer, for each item anew; as for
+            ``chat()``. With ``executor``, without keys: they do not travel.
         layers: What each call passes through in the place of the client's ``layers``; None means
             those, ``()`` none.
         on_event: Hears every event of each call, in the thread where it happens.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._client import Client
     from ._in_flight import CancelToken
     from ._layer import Layer
+    from ._options import Target
     from ._tool_run import ToolRun
     from .config import RetryConfig
     from .events import Event, RetryScheduled
@@ -60,6 +61,7 @@ def run_tools(
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,
+    fallback: Sequence[str | Target] | None = None,
     layers: Sequence[Layer] | None = None,
     on_event: Callable[[Event], object] | None = None,
     on_retry: Callable[[RetryScheduled], object] | None = None,
@@ -103,6 +105,8 @@ def run_tools(
         provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
         api: ``"chat"``, or ``"responses"`` for OpenAI's newer API; None means ``"chat"``.
         api_version: ``anthropic-version`` of the run; None means ``"2023-06-01"``.
+        fallback: Who is asked next where the one before does not answer, in each round anew; as
+            for ``chat()``.
         layers: What each call of the run passes through in the place of the client's
             ``layers``; None means those, ``()`` none.
         on_event: Hears every event of each call of the run, in the thread where it happens.

@@ -22,6 +22,7 @@ from .errors import (
 from .models import ChatResponse, StreamEvent
 
 if TYPE_CHECKING:
+    from ._failed_target import FailedTarget
     from ._open_body import OpenBody
     from .config import Limits
     from .dialects._base import Decoded, StreamDecoder
@@ -201,8 +202,12 @@ class Stream:
     Attributes:
         text: The text so far.
         response: The whole reply as a ``ChatResponse``; None before the end.
-        time_to_first_token: Seconds from the call's entry to the first part of the reply.
+        time_to_first_token: Seconds from the call's entry to the first part of the reply; with
+            ``fallback=``, those of who answers.
+        fallbacks: Of a call with ``fallback=``, who failed before this one began, in order.
     """
+
+    fallbacks: tuple[FailedTarget, ...] = ()
 
     def __init__(
         self,

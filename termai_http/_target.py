@@ -28,7 +28,7 @@ __all__ = [
     "BASE_URL_VARIABLES",
     "KEY_VARIABLES",
     "Account",
-    "Target",
+    "Place",
     "check_url",
     "is_loopback",
     "is_openai",
@@ -80,7 +80,7 @@ class Account(Value):
 
 
 @attrs.define(kw_only=True, eq=False, repr=False)
-class Target(Value):
+class Place(Value):
     """One place that calls go to.
 
     Attributes:
@@ -111,7 +111,7 @@ def provider_of(model: str) -> str:
 
 def resolve(
     account: Account, options: CallOptions, environ: Mapping[str, str], *, allow_http: bool
-) -> Target:
+) -> Place:
     """Decide where a call goes; the call's options beat the account, both the environment.
 
     Raises:
@@ -154,7 +154,7 @@ def _claude_dialect(version: str | None) -> ClaudeMessages:
 
 def _openai(
     account: Account, options: CallOptions, environ: Mapping[str, str], allow_http: bool
-) -> Target:
+) -> Place:
     base_url = _base_url(options, account)
     if base_url is None:
         base_url = environ.get(BASE_URL_VARIABLES["openai"]) or _OPENAI_URL
@@ -174,7 +174,7 @@ def _openai(
     else:
         limit = "max_completion_tokens" if is_openai(url) else "max_tokens"
         dialect = _chat_dialect(limit, organization, project)
-    return Target(dialect=dialect, base_url=url, auth=dialect.headers(key, bearer=True))
+    return Place(dialect=dialect, base_url=url, auth=dialect.headers(key, bearer=True))
 
 
 def _keyless_hint(vendor: bool) -> str:
@@ -193,7 +193,7 @@ def _host_of(url: str) -> str:
 
 def _claude(
     account: Account, options: CallOptions, environ: Mapping[str, str], allow_http: bool
-) -> Target:
+) -> Place:
     base_url = _base_url(options, account)
     if base_url is None:
         base_url = environ.get(BASE_URL_VARIABLES["claude"]) or _CLAUDE_URL
@@ -208,9 +208,9 @@ def _claude(
         )
     dialect = _claude_dialect(_first(options.api_version, account.api_version))
     if key is not None:
-        return Target(dialect=dialect, base_url=url, auth=dialect.headers(key, bearer=False))
+        return Place(dialect=dialect, base_url=url, auth=dialect.headers(key, bearer=False))
     assert token is not None
-    return Target(dialect=dialect, base_url=url, auth=dialect.headers(token, bearer=True))
+    return Place(dialect=dialect, base_url=url, auth=dialect.headers(token, bearer=True))
 
 
 def _base_url(options: CallOptions, account: Account) -> str | None:

@@ -195,7 +195,7 @@ def as_layers(value: Any) -> tuple[Layer, ...]:
     for layer in given:
         if isinstance(layer, type) or not callable(getattr(layer, "build", None)):
             raise _refuse("layers", layer, "layers, as CircuitBreaker() is one")
-    names = [layer.name for layer in given]
+    names = [getattr(layer, "name", type(layer).__name__) for layer in given]
     for name in names:
         if names.count(name) > 1:
             raise ConfigurationError(f"layers has two of the kind {name!r}; one is enough.")

@@ -48,6 +48,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from ._failed_target import FailedTarget
     from .models import Usage
 
 __all__ = [
@@ -109,6 +110,7 @@ class TermaiHttpError(Exception):
             in the request masked.
         phase: What the call was doing: ``"slot"``, ``"connect"``, ``"send"``, ``"headers"``,
             ``"body"`` or ``"wait"``; None where it does not matter.
+        fallbacks: Of a call with ``fallback=``, the targets that failed before this one, in order.
     """
 
     hint: ClassVar[str] = ""
@@ -129,6 +131,7 @@ class TermaiHttpError(Exception):
         maybe_billed: bool = False,
         body: str | None = None,
         phase: str | None = None,
+        fallbacks: tuple[FailedTarget, ...] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -143,6 +146,7 @@ class TermaiHttpError(Exception):
         self.maybe_billed = maybe_billed
         self.body = body
         self.phase = phase
+        self.fallbacks = fallbacks
 
     def __str__(self) -> str:
         figures = ", ".join(self._figures())

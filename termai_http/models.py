@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from ._content import Document, Image
+from ._failed_target import FailedTarget
 from ._importing import importing
 from ._numbers import is_whole
 from ._values import Value
@@ -311,8 +312,8 @@ class ChatResponse(Value):
         request_id: The vendor's id of the HTTP request, to quote to its support.
         status_code: HTTP status.
         headers: Response headers, names in lower case.
-        attempts: HTTP exchanges the call made, 1 where the first succeeded,
-            0 where the cache answered.
+        attempts: HTTP exchanges with who answered, 1 where the first succeeded, 0 where the cache
+            answered.
         elapsed: Seconds from the call's entry to the reply.
         raw: All that the vendor sent, unknown fields included.
         provider: ``"openai"`` or ``"claude"``: whose dialect was spoken.
@@ -322,6 +323,7 @@ class ChatResponse(Value):
         texts: The text of every choice, where the vendor was asked for several by ``n=``.
         parsed: The reply as what ``output=`` asked for; None where nothing was.
         refusal: What the model says where it refuses to answer; None where it does not.
+        fallbacks: Of a call with ``fallback=``, who failed before this one answered, in order.
     """
 
     text: str = attrs.field(repr=False)
@@ -342,6 +344,7 @@ class ChatResponse(Value):
     texts: tuple[str, ...] = attrs.field(default=(), repr=False)
     parsed: Any = attrs.field(default=None, repr=False)
     refusal: str | None = attrs.field(default=None, repr=False)
+    fallbacks: tuple[FailedTarget, ...] = ()
 
     @property
     def from_cache(self) -> bool:

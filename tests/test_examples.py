@@ -20,6 +20,7 @@ EXPECTED = {
     ],
     "conversation.py": ["0 messages so far"],
     "dask_cluster.py": ["What is 99 squared? You said: What is 99", "100 asked, 0 failed"],
+    "fallback.py": ["gpt-5.5 answered in", "You said: Name a colour."],
     "first_answer_wins.py": ["You said: Name a colour.", "0 connections in use"],
     "joblib_pool.py": ["What is 39 squared? You said: What is 39 squared?", "connections opened"],
     "multiprocessing_pool.py": ["You said: What is 39 squared?", "4 processes: True"],

@@ -13,7 +13,18 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ._common import FAILED, INTERRUPTED, OK, USAGE, add_command, printable, say, tell, told
+from ._common import (
+    FAILED,
+    FALLBACK,
+    INTERRUPTED,
+    OK,
+    USAGE,
+    add_command,
+    printable,
+    say,
+    tell,
+    told,
+)
 
 if TYPE_CHECKING:
     from ..batch import Batch, BatchProgress
@@ -25,7 +36,7 @@ AGAIN = 75
 _REQUEST_TIMEOUT = 408
 _OPTIONS = (
     *("model", "system", "max_tokens", "reasoning", "timeout", "total_timeout"),
-    *("base_url", "provider", "api", "api_version"),
+    *("base_url", "provider", "api", "api_version", "fallback"),
 )
 # What fails so fails for every line; after so many of nothing else, the rest is not sent.
 _HOPELESS = (
@@ -84,6 +95,7 @@ def add(commands: Commands) -> None:
     add("-j", "--jobs", type=_count, default=16, metavar="N", help="calls at once; default 16")
     add("--resume", action="store_true", help="ask only for what OUTPUT has no answer to yet")
     add("-s", "--system", help="instructions that stand before each prompt")
+    add("--fallback", action="append", metavar="MODEL", help=FALLBACK)
     add("--max-tokens", type=int, metavar="N", help="most tokens of an answer")
     add("--reasoning", metavar="EFFORT", help='how much to think first, "none" to "max"')
     add("--timeout", type=float, metavar="SECONDS", help="for each call; default 120")
@@ -231,20 +243,24 @@ class _Job:
         return FAILED if batch.progress.failed else OK
 
     def _check_key(self) -> None:
-        """Refuse to begin without a key for the model of the options, once a line has no other."""
+        """Refuse to begin without the keys that the options need, once a line has no model."""
+        from .._fallback import targets_of
         from .._options import CallOptions
         from .._request import model_or_default
         from .._shared import client
         from .._target import Account, provider_of, resolve
         from ..errors import InvalidRequestError
+        from ..models import ChatRequest
 
         args = self._args
         with contextlib.suppress(InvalidRequestError):
             model = model_or_default(args.model)
-            names = ("base_url", "provider", "api", "api_version")
+            names = ("base_url", "provider", "api", "api_version", "fallback")
             options = CallOptions(**{name: getattr(args, name) for name in names})
             account = Account(provider=args.provider or provider_of(model))
-            resolve(account, options, os.environ, allow_http=client().config.allow_http)
+            allow_http = client().config.allow_http
+            for aim in targets_of(account, ChatRequest(model, "Hello"), options):
+                resolve(aim.account, aim.options, os.environ, allow_http=allow_http)
 
     def _go_through(self, batch: Batch[Any]) -> str | None:
         """Go through all; returns why not where that has no use."""

@@ -7,18 +7,17 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ._common import FAILED, OK, USAGE, add_command, forget, say, told
-from ._show import show_reply, show_stream, tell_cut_off
+from ._common import FAILED, FALLBACK, OK, USAGE, add_command, forget, say, told
+from ._show import as_object, show_reply, show_stream, tell_ending
 
 if TYPE_CHECKING:
-    from ..models import ChatResponse
     from ._common import Commands
 
 __all__ = ["add"]
 
 _OPTIONS = (
     *("model", "system", "max_tokens", "timeout", "base_url", "provider", "api", "api_version"),
-    "reasoning",
+    *("reasoning", "fallback"),
 )
 _DESCRIPTION = """\
 Ask a model and print its answer. Without a prompt, on a terminal, it is a
@@ -31,6 +30,7 @@ examples:
   termai-http chat -m claude-opus-5-5
   git diff | termai-http chat -m gpt-5.5 --system "Write a commit message." -
   termai-http chat hi -m gpt-5.5 --json
+  termai-http chat hi -m gpt-5.5 --fallback claude-opus-5-5
   termai-http chat hi -m llama3.3 --base-url http://127.0.0.1:11434/v1
 
 The key is read from OPENAI_API_KEY, or ANTHROPIC_API_KEY for claude models.
@@ -55,6 +55,7 @@ def add(commands: Commands) -> None:
     add("prompt", nargs="?", metavar="PROMPT", help='what to ask; "-" reads stdin')
     add("-m", "--model", help="the model; default TERMAI_HTTP_MODEL")
     add("-s", "--system", help="instructions that stand before the prompt")
+    add("--fallback", action="append", metavar="MODEL", help=FALLBACK)
     add("--max-tokens", type=int, metavar="N", help="most tokens to generate")
     add("--timeout", type=float, metavar="SECONDS", help="for a whole call; default 120")
     add("--base-url", metavar="URL", help="where the API lives")
@@ -130,30 +131,10 @@ def _answer(prompt: str, args: argparse.Namespace) -> None:
     live = sys.stdout.isatty() if args.stream is None else args.stream
     if args.json:
         reply = chat(prompt, **options)
-        print(_as_json(reply), flush=True)
-        tell_cut_off(reply)
+        readable = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
+        print(json.dumps(as_object(reply), ensure_ascii=not readable), flush=True)
+        tell_ending(reply)
     elif live:
         show_stream(stream(prompt, **options))
     else:
         show_reply(chat(prompt, **options))
-
-
-def _as_json(reply: ChatResponse) -> str:
-    usage = reply.usage
-    fields = {
-        "text": reply.text,
-        "model": reply.model,
-        "finish_reason": reply.finish_reason,
-        "usage": {
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "reasoning_tokens": usage.reasoning_tokens,
-        },
-        "id": reply.id,
-        "request_id": reply.request_id,
-        "attempts": reply.attempts,
-        "elapsed": round(reply.elapsed, 3),
-    }
-    readable = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
-    return json.dumps(fields, ensure_ascii=not readable)

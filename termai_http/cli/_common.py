@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAILED",
+    "FALLBACK",
     "INTERRUPTED",
     "OK",
     "USAGE",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+FALLBACK = "asked where the one before does not answer; may be given again"
 
 # A line break and a tab are wanted; with a carriage return an answer could hide what it said.
 _STEERING: dict[int, str] = dict.fromkeys(

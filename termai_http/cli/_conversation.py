@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._conversation import Conversation
 from .._faces import ask_with, chat_request
+from .._fallback import named, targets_of
 from .._options import CallOptions
 from .._request import encode_body, with_specs
 from .._shared import client
@@ -81,9 +82,15 @@ def _try_out(options: Mapping[str, Any]) -> None:
 
     def prepare(
         core: Core, account: Account, request: ChatRequest, options: CallOptions
-    ) -> dict[str, Any]:
-        target = resolve(account, options, os.environ, allow_http=core.config.allow_http)
-        return encode_body(target, with_specs(request), options)
+    ) -> TermaiHttpError | None:
+        aim, allow_http = None, core.config.allow_http
+        try:
+            for aim in targets_of(account, with_specs(request), options):
+                target = resolve(aim.account, aim.options, os.environ, allow_http=allow_http)
+                encode_body(target, aim.request, aim.options)
+        except TermaiHttpError as error:
+            return named(error, aim)
+        return None
 
     given = {"client": None, "prompt": "Hello", "params": {}, **options}
     given |= dict.fromkeys(("tools", "output", "stop"))

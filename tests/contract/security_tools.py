@@ -19,6 +19,7 @@ from termai_http import (
     OpenAIAdapter,
     RequestHandler,
     RetryConfig,
+    Target,
 )
 from tests.faults.harness import KEY, PROMPT, Peer, RawServer, good_reply
 
@@ -87,6 +88,7 @@ def faces(client: Client, url: str) -> dict[str, Callable[[], Any]]:
     claude_options = {"model": "claude-x", "client": client, **options}
     talk = Conversation("gpt-5.5", client=client, **options)
     asked = {"model": "gpt-5.5", "input": PROMPT}
+    spare = {"fallback": [Target("claude-x", api_key=KEY, base_url=url)], **options}
 
     def tool(city: str) -> str:
         """Tell the weather."""
@@ -95,6 +97,8 @@ def faces(client: Client, url: str) -> dict[str, Callable[[], Any]]:
     return {
         "Client.chat": lambda: client.chat(PROMPT, model="gpt-5.5", **options),
         "Client.stream": lambda: client.stream(PROMPT, model="gpt-5.5", **options),
+        "fallback": lambda: client.chat(PROMPT, model="gpt-5.5", **spare),
+        "fallback, stream": lambda: client.stream(PROMPT, model="gpt-5.5", **spare),
         "chat": lambda: termai_http.chat(PROMPT, model="claude-x", client=client, **options),
         "stream": lambda: termai_http.stream(PROMPT, model="claude-x", client=client, **options),
         "Client.run_tools": lambda: client.run_tools(

@@ -155,6 +155,9 @@ def test_s5_a_wrong_key_is_never_shown(key: str, monkeypatch: pytest.MonkeyPatch
         assert not OpenAIAdapter(client).health_check()
 
 
+FAILED = termai_http.FailedTarget(
+    model="m", provider="openai", host="h", error="RateLimitError", message="It failed."
+)
 FIELDS: dict[str, Any] = {
     "provider": "openai",
     "model": "m",
@@ -167,6 +170,7 @@ FIELDS: dict[str, Any] = {
     "maybe_billed": True,
     "body": "excerpt \u00e9 \U0001f389",
     "phase": "body",
+    "fallbacks": (FAILED,),
 }
 
 
@@ -177,6 +181,7 @@ OWN_FIELDS: dict[type[Exception], dict[str, Any]] = {
         "path": "$.items[2]",
         "usage": termai_http.Usage(input_tokens=3),
     },
+    termai_http.CircuitOpenError: {"retry_in": 2.5},
 }
 
 

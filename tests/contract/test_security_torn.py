@@ -184,6 +184,8 @@ def torn(make: Callable[[], Any]) -> Iterator[tuple[tuple[str, str, str], Any]]:
     [
         "Client.chat",
         "Client.stream",
+        "fallback",
+        "fallback, stream",
         "chat",
         "stream",
         "OpenAIAdapter",

@@ -13,11 +13,11 @@ from termai_http._options import CallOptions, check_params
 from termai_http._request import encode_body
 from termai_http._secrets import Secret
 from termai_http._specs import OutputSpec, ToolSpec
-from termai_http._target import Target
+from termai_http._target import Place
 from termai_http.dialects.openai_responses import OpenAIResponses
 
 DIALECT = OpenAIResponses()
-TARGET = Target(dialect=DIALECT, base_url="https://x.test/v1", auth={})
+TARGET = Place(dialect=DIALECT, base_url="https://x.test/v1", auth={})
 PNG = b"\x89PNG\r\n\x1a\nrest"
 PDF = b"%PDF-1.7 rest"
 CANARY = "The canary prompt that nothing may show."

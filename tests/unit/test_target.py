@@ -8,7 +8,7 @@ import pytest
 
 from termai_http import ConfigurationError, InvalidRequestError, MissingKeyError
 from termai_http._options import CallOptions
-from termai_http._target import Account, Target, is_loopback, provider_of, resolve
+from termai_http._target import Account, Place, is_loopback, provider_of, resolve
 from termai_http.dialects.openai_chat import OpenAIChat
 
 # As Microsoft's pages name them, and their twins for the government.
@@ -29,7 +29,7 @@ def find(
     *,
     allow_http: bool = False,
     **options: Any,
-) -> Target:
+) -> Place:
     """Resolve with every key set."""
     given = {**KEYS, **(environ or {})}
     account = Account(provider=provider)
