@@ -92,8 +92,8 @@ class Adapter:
             timeout: Seconds for the whole call; None means the client's.
             retry: The retry policy of this call; None means the client's.
             api_version: ``anthropic-version`` of this call; Claude's only.
-            **options: ``extra_headers``, ``extra_query``, ``extra_body``, ``base_url`` and
-                ``cancel``, as for ``termai_http.chat``.
+            **options: ``extra_headers``, ``extra_query``, ``extra_body``, ``base_url``, ``cancel``
+                and ``rollout_key``, as for ``termai_http.chat``.
 
         Raises:
             TermaiHttpError: As ``termai_http.chat``.
@@ -198,7 +198,9 @@ class Adapter:
         return other
 
 
-_OPTION_NAMES = frozenset({"extra_headers", "extra_query", "extra_body", "base_url", "cancel"})
+_OPTION_NAMES = frozenset(
+    {"extra_headers", "extra_query", "extra_body", "base_url", "cancel", "rollout_key"}
+)
 
 
 def _known(options: dict[str, Any]) -> dict[str, Any]:

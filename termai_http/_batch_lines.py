@@ -66,6 +66,7 @@ def _reply(reply: ChatResponse) -> dict[str, Any]:
         "refusal": reply.refusal,
         "texts": None if reply.texts == (reply.text,) else reply.texts,
         "messages": None if reply.messages == usual else reply.messages,
+        "cost": reply.cost,
         "status_code": None if reply.status_code == _OK else reply.status_code,
         "fallbacks": [_failed(one) for one in reply.fallbacks] or None,
     }
@@ -160,4 +161,5 @@ def _as_reply(fields: Mapping[str, Any]) -> ChatResponse:
         texts=tuple(fields.get("texts", [text])),
         refusal=fields.get("refusal"),
         fallbacks=tuple(FailedTarget(**one) for one in fields.get("fallbacks", ())),
+        cost=fields.get("cost"),
     )

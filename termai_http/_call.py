@@ -87,6 +87,7 @@ class Call:
 
     Attributes:
         number: Its number in this process.
+        pooled: Whether it uses the shared pool.
         started: Monotonic instant of its entry.
         end: Monotonic instant that nothing of it outlives.
         limited: Whether a limit around the call, and not its own timeout, set ``end``.
@@ -110,8 +111,8 @@ class Call:
             "attempts",
             "causes",
         ),
-        *("clock", "end", "endings", "limited", "maybe_billed", "model", "number", "provider"),
-        *("retries_denied", "started", "tell"),
+        *("clock", "end", "endings", "limited", "maybe_billed", "model", "number", "pooled"),
+        *("provider", "retries_denied", "started", "tell"),
     )
 
     def __init__(
@@ -130,6 +131,7 @@ class Call:
         self.started = clock.monotonic() if started is None else started
         self.end = self.started + min(timeout, _LONGEST_WAIT)
         self.limited = False
+        self.pooled = True
         self.attempts = 0
         self.causes: tuple[str, ...] = ()
         self.ambiguous = 0

@@ -11,6 +11,7 @@ import attrs
 from . import _json, events
 from ._call import Call
 from ._core import Core
+from ._cost import cost_of
 from ._importing import importing
 from ._job import Job, Outcome
 from ._log import log
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ._stream import Stream
     from ._transport import Answered
     from .dialects._base import Decoded, StreamDecoder
+    from .prices import Price
 
 __all__ = ["open_stream", "send_chat"]
 
@@ -57,10 +59,23 @@ class _Plan(Value):
     # Of the targets of ``fallback=`` that were asked before: who they were, and the seconds.
     failed: tuple[FailedTarget, ...] = ()
     before: float = 0.0
+    prices: Mapping[str, Price] | None = attrs.field(default=None, repr=False)
 
     def texts(self) -> list[str]:
         """Return the texts of the request, which no error may repeat."""
         return texts_of(self.body, self.target, self.options)
+
+    def cost_of(self, decoded: Decoded, call: Call) -> float | None:
+        """Return what a reply cost; one that took no exchange, from a cache, cost nothing."""
+        if not call.attempts:
+            return 0.0
+        return cost_of(
+            decoded.raw,
+            model=decoded.model,
+            body=self.body,
+            base_url=self.target.base_url,
+            prices=self.prices,
+        )
 
 
 def send_chat(
@@ -178,7 +193,8 @@ def _prepare(
     body = encode_body(target, request, options, streaming=streaming)
     if streaming:
         target.dialect.ask_to_stream(body)
-    return _Plan(target=target, options=options, body=body, output=output)
+    prices = core.config.prices
+    return _Plan(target=target, options=options, body=body, output=output, prices=prices)
 
 
 def _begin_stream(
@@ -303,7 +319,7 @@ def _reply(
         try:
             parsed = read_output(plan.output, decoded)
         except OutputError as error:
-            error.usage = decoded.usage
+            error.usage, error.cost = decoded.usage, plan.cost_of(decoded, call)
             return _of_answer(error, status, headers)
     return ChatResponse(
         text=decoded.text,
@@ -325,4 +341,5 @@ def _reply(
         parsed=parsed,
         refusal=decoded.refusal,
         fallbacks=plan.failed,
+        cost=plan.cost_of(decoded, call),
     )

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import attrs
+
 from ._call import Clock
 from ._chat import open_stream, send_chat
 from ._client_batches import ClientBatches
@@ -21,7 +23,7 @@ from ._options import Target
 from ._run_tools import run_with
 from .config import HttpClientConfig, RetryConfig
 from .errors import ConfigurationError
-from .metrics import ClientStats, HttpMetrics, HttpStats
+from .metrics import ClientStats, HttpMetrics
 from .models import ChatResponse, Prompt
 
 if TYPE_CHECKING:
@@ -92,13 +94,19 @@ class Client(ClientBatches, ClientQueries):
     def stats(self) -> ClientStats:
         """Return the figures of connections and calls; closes what idles past its time."""
         transport = self._core.begun
-        calls: HttpStats = self._core.metrics.get_stats()
-        layers = self._core.layers.stats()
+        calls, pooled, unpooled = self._core.metrics.by_pooling()
+        of_calls = ClientStats(
+            calls=calls,
+            pooled_calls=pooled,
+            unpooled_calls=unpooled,
+            layers=self._core.layers.stats(),
+        )
         if transport is None:
-            return ClientStats(calls=calls, layers=layers)
+            return of_calls
         pool = transport.figures()
         total = pool.opened + pool.reused
-        return ClientStats(
+        return attrs.evolve(
+            of_calls,
             active_connections=pool.active,
             idle_connections=pool.idle,
             total_requests=total,
@@ -108,8 +116,6 @@ class Client(ClientBatches, ClientQueries):
             evicted=pool.evicted,
             discarded=pool.discarded,
             waiting=pool.waiting,
-            calls=calls,
-            layers=layers,
         )
 
     @described
@@ -168,6 +174,7 @@ class Client(ClientBatches, ClientQueries):
         extra_query: Mapping[str, Any] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         cancel: CancelToken | None = None,
+        rollout_key: str | int | bytes | None = None,
         provider: str | None = None,
         api: str | None = None,
         api_version: str | None = None,
@@ -200,6 +207,7 @@ class Client(ClientBatches, ClientQueries):
         extra_query: Mapping[str, Any] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         cancel: CancelToken | None = None,
+        rollout_key: str | int | bytes | None = None,
         provider: str | None = None,
         api: str | None = None,
         api_version: str | None = None,
@@ -234,6 +242,7 @@ class Client(ClientBatches, ClientQueries):
         extra_query: Mapping[str, Any] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         cancel: CancelToken | None = None,
+        rollout_key: str | int | bytes | None = None,
         provider: str | None = None,
         api: str | None = None,
         api_version: str | None = None,

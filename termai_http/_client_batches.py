@@ -157,6 +157,7 @@ class ClientBatches:
         extra_query: Mapping[str, Any] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         cancel: CancelToken | None = None,
+        rollout_key: str | int | bytes | None = None,
         provider: str | None = None,
         api: str | None = None,
         api_version: str | None = None,

@@ -22,6 +22,7 @@ from ._in_flight import CallsInFlight
 from ._job import CallRequest, Job, Outcome
 from ._layering import LayerSet, Send
 from ._retry import config_for
+from ._rollout import Rollout
 from .config import HttpClientConfig, direct_allowed, pooling_override
 from .metrics import HttpMetrics
 
@@ -47,10 +48,10 @@ class Core:
         self.config = config
         self.clock = clock
         self.in_flight = CallsInFlight()
-        self.metrics = HttpMetrics(_in_flight=self.in_flight.__len__)
+        self.metrics = HttpMetrics(_in_flight=self.in_flight.by_pooling)
         self.listeners = events.Listeners()
         override = pooling_override(os.environ)
-        self._pooling = config.pooling if override is None else override
+        self._rollout = Rollout(config.pooling if override is None else override)
         self._may_be_direct = direct_allowed(os.environ)
         self._limits = AttemptLimits(
             connect_timeout=config.connect_timeout,
@@ -206,7 +207,7 @@ class Core:
         # In flight first, and then the look whether the client is closed: close() does both in
         # the other order, so neither misses the other.
         self.in_flight.join(call)
-        pooled = self._pooling >= 1.0 or self.clock.uniform(0.0, 1.0) < self._pooling
+        pooled = call.pooled = self._rollout.pools(job.rollout_key, self.clock.uniform)
         try:
             if self._transport is None or self._closed or sys.is_finalizing():
                 self.transport()

@@ -72,6 +72,7 @@ def end_event(job: Job, call: Call, outcome: Outcome[Any] | None) -> events.Even
             request_id=getattr(failure, "request_id", None),
             input_tokens=0 if usage is None else usage.input_tokens,
             output_tokens=0 if usage is None else usage.output_tokens,
+            cost=getattr(failure, "cost", None),
             **told,
         )
     assert outcome is not None
@@ -91,6 +92,7 @@ def _reply_fields(reply: Any, *, paid: bool) -> dict[str, Any]:
         "response_model": getattr(reply, "model", None),
         "response_id": getattr(reply, "id", None),
         "finish_reason": getattr(reply, "finish_reason", None),
+        "cost": getattr(reply, "cost", None),
     }
     if usage is not None and paid:
         fields.update(
@@ -108,10 +110,12 @@ def record_of(
     """Sum a call up; an outcome of None means that something else than an error ended it."""
     error = outcome.error if outcome is not None else None
     # A reply that does not fit its output was billed as one that does.
-    usage = getattr(outcome.value if outcome and not error else error, "usage", None)
+    value = outcome.value if outcome and not error else error
+    usage, cost = getattr(value, "usage", None), getattr(value, "cost", None)
+    billed = usage is not None or value is None or getattr(error, "maybe_billed", False)
     if not call.attempts:
         # From the cache: nothing was asked for, and nothing billed.
-        usage = None
+        usage, billed = None, False
     failure = type(error).__name__ if error is not None else None
     if outcome is None:
         failure = _INTERRUPTED
@@ -126,6 +130,10 @@ def record_of(
         output_tokens=usage.output_tokens if usage is not None else 0,
         time_to_first_token=time_to_first_token,
         details=None if failure is None else _details(call, failure, error),
+        model=call.model and call.model[:_LONGEST_NAME],
+        cost=cost,
+        cost_unknown=bool(billed and cost is None and call.model),
+        pooled=call.pooled,
     )
 
 

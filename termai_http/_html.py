@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from ._markdown import code_html, escaped, safe_markdown
+from ._stats_text import dollars, model_lines, ranked, unknown_costs
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -60,6 +61,8 @@ def _footer(reply: ChatResponse) -> str:
     # A stream of some servers does not say.
     if used.total_tokens:
         figures.append(f"{used.input_tokens:,} tokens in, {used.output_tokens:,} out")
+    if reply.cost:
+        figures.append(dollars(reply.cost))
     figures.append(_seconds(reply.elapsed))
     if reply.attempts > 1:
         figures.append(f"{reply.attempts} attempts")
@@ -85,9 +88,10 @@ def stats_html(
     calls: HttpStats | None = getattr(stats, "calls", None)
     if calls is None:
         calls = cast("HttpStats", stats)
-        rows = [*_call_rows(calls), *_counted(calls)]
+        rows = [*_call_rows(calls), *_model_rows(calls), *_counted(calls)]
     else:
-        own = _connection_rows(cast("ClientStats", stats))
+        whole = cast("ClientStats", stats)
+        own = [*_connection_rows(whole), *_side_rows(whole), *_model_rows(calls)]
         rows = [*_call_rows(calls), *own, *_counted(calls)]
     return _table(rows, title, below)
 
@@ -148,7 +152,36 @@ def _call_rows(calls: HttpStats) -> list[str]:
             _bar([(calls.input_tokens, _PALE, "in"), (calls.output_tokens, _PLAIN, "out")]),
         )
     )
+    if calls.cost or calls.calls_without_cost:
+        rows.append(_row("cost", dollars(calls.cost), unknown_costs(calls.calls_without_cost)))
     return rows
+
+
+def _side_rows(stats: ClientStats) -> list[str]:
+    """Compare the calls that use the pool with the others, on one scale, where there are such."""
+    sides = {"pooled": stats.pooled_calls, "unpooled": stats.unpooled_calls}
+    if not stats.unpooled_calls.total_requests:
+        return []
+    times = [time for calls in sides.values() for time in calls.durations_ms]
+    return [
+        _row(
+            name,
+            f"{calls.total_requests:,}",
+            f"{calls.success_rate:.1%} succeeded; median {_time(calls.p50_duration_ms)}, "
+            f"95 % within {_time(calls.p95_duration_ms)}",
+            _histogram(calls.durations_ms, min(times), max(times)),
+        )
+        for name, calls in sides.items()
+    ]
+
+
+def _model_rows(calls: HttpStats) -> list[str]:
+    lines = list(model_lines(calls))
+    most = max((count for _, count, _ in lines), default=0)
+    return [
+        _row(name, f"{count:,}", how, _bar([(count, _PLAIN, name)], most))
+        for name, count, how in lines
+    ]
 
 
 def _spans(calls: HttpStats) -> list[str]:
@@ -208,13 +241,9 @@ def _counted(calls: HttpStats) -> list[str]:
         most = max(counts.values(), default=0)
         rows += [
             _row(f"{what}: {name}", f"{count:,}", "", _bar([(count, colour, name)], most))
-            for name, count in _ranked(counts)
+            for name, count in ranked(counts)
         ]
     return rows
-
-
-def _ranked(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _bar(parts: Iterable[tuple[float, str, str]], whole: float | None = None) -> str:

@@ -53,6 +53,12 @@ class CallsInFlight:
     def __len__(self) -> int:
         return len(self.all())
 
+    def by_pooling(self) -> tuple[int, int]:
+        """Return how many of those that run use the shared pool, and how many do not."""
+        running = self.all()
+        pooled = sum(call.pooled for call in running)
+        return pooled, len(running) - pooled
+
     def interrupt(self, reason: type[TermaiHttpError]) -> None:
         """End every one that runs."""
         running = self.all()

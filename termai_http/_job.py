@@ -48,6 +48,7 @@ class Job(Value):
         timeout: Seconds for the whole call; None means the client's.
         retry: Its own policy; None means the client's.
         cancel: A ``CancelToken``.
+        rollout_key: Whose call it is, where the pool is used by a share of calls; None draws.
         started: Monotonic instant of the call's entry; None means when it is run.
         fresh: Whether its first attempt must open a connection.
         for_requests: Whether its answer must be one of requests.
@@ -68,6 +69,7 @@ class Job(Value):
     timeout: float | None = None
     retry: RetryConfig | None = None
     cancel: CancelToken | None = None
+    rollout_key: str | int | bytes | None = attrs.field(default=None, repr=False)
     started: float | None = None
     fresh: bool = False
     for_requests: bool = False

@@ -33,7 +33,8 @@ _OPTIONS = (
     *("api", "api_key", "api_version", "base_url", "cancel", "client", "extra_body"),
     *("extra_headers", "extra_query", "layers", "max_tokens", "model", "on_event", "on_retry"),
     *("output", "provider", "reasoning"),
-    *("retry", "stop", "system", "timeout", "tools", "exchange", "max_rounds", "fallback"),
+    *("retry", "rollout_key", "stop", "system", "timeout", "tools", "exchange", "max_rounds"),
+    "fallback",
 )
 _ELSEWHERE = {
     "stream": "chat() returns whole replies, stream() streams them.",
@@ -120,6 +121,14 @@ def _check_api(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> No
         raise ConfigurationError(
             f"api must be {' or '.join(map(repr, APIS))}, or None, not {value!r}."
         )
+
+
+def _check_rollout_key(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None or (isinstance(value, (str, int, bytes)) and not isinstance(value, bool)):
+        return
+    raise InvalidRequestError(
+        f"rollout_key must be text, a whole number or bytes, or None, not {type(value).__name__}."
+    )
 
 
 def check_headers(headers: Any, name: str) -> None:
@@ -255,6 +264,7 @@ class CallOptions(Value):
         extra_query: Query parameters to add.
         extra_body: Fields that win over everything else in the body.
         cancel: A ``CancelToken``.
+        rollout_key: Whose call it is, where the pool is used by a share of calls; None draws.
         provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
         api: ``"chat"`` or ``"responses"``, which is OpenAI's only; None means ``"chat"``.
         api_version: ``anthropic-version`` of this call; Claude's only.
@@ -281,6 +291,9 @@ class CallOptions(Value):
         default=None, repr=False, validator=_check_mapping
     )
     cancel: Any = None
+    rollout_key: str | int | bytes | None = attrs.field(
+        default=None, repr=False, validator=_check_rollout_key
+    )
     provider: str | None = attrs.field(default=None, validator=_check_provider)
     api: str | None = attrs.field(default=None, validator=_check_api)
     api_version: str | None = None

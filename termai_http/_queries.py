@@ -11,6 +11,7 @@ import attrs
 from . import _json
 from ._call import Call
 from ._core import Core
+from ._cost import cost_of
 from ._job import Job
 from ._options import CallOptions
 from ._query_models import EmbeddingRequest, Embeddings, ModelInfo
@@ -69,9 +70,14 @@ def send_embeddings(
         return refused(error, account)
 
     def decode(payload: Mapping[str, Any], response: Answered, call: Call) -> Embeddings:
-        headers = response.headers
+        headers, cost = response.headers, 0.0 if not call.attempts else None
+        read = read_embeddings(payload, body)
+        if cost is None:
+            place, prices = target.base_url, core.config.prices
+            cost = cost_of(payload, model=read["model"], body=body, base_url=place, prices=prices)
         return Embeddings(
-            **read_embeddings(payload, body),
+            **read,
+            cost=cost,
             request_id=request_id(headers),
             status_code=response.status_code,
             headers=lowered(headers),

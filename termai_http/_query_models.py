@@ -82,6 +82,7 @@ class Embeddings:
         attempts: HTTP exchanges the call made, 1 where the first succeeded.
         elapsed: Seconds from the call's entry to the reply.
         raw: All that the server sent; vectors that came as base64 stand there as such.
+        cost: US dollars, as ``ChatResponse.cost``.
     """
 
     vectors: list[list[float]] = attrs.field(repr=False)
@@ -93,6 +94,7 @@ class Embeddings:
     attempts: int
     elapsed: float
     raw: Mapping[str, Any] = attrs.field(repr=False)
+    cost: float | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -139,6 +139,7 @@ def job_for(
         timeout=options.timeout,
         retry=options.retry,
         cancel=options.cancel,
+        rollout_key=options.rollout_key,
         started=started,
         fresh=fresh,
         streaming=streaming,

@@ -223,6 +223,7 @@ def chat(
     extra_query: Mapping[str, Any] | None = None,
     extra_body: Mapping[str, Any] | None = None,
     cancel: CancelToken | None = None,
+    rollout_key: str | int | bytes | None = None,
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,
@@ -264,6 +265,8 @@ def chat(
         extra_query: Query parameters to add.
         extra_body: Fields of the request body; they win over everything else.
         cancel: A ``CancelToken`` that can end this call from another thread.
+        rollout_key: Whose call it is (text, number or bytes), while the pool is rolled out to a
+            share of calls: its calls are all on one side. None draws.
         provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
         api: ``"chat"``, or ``"responses"`` for OpenAI's newer API; None means ``"chat"``.
         api_version: ``anthropic-version`` of this call; None means ``"2023-06-01"``.
@@ -315,6 +318,7 @@ def stream(
     extra_query: Mapping[str, Any] | None = None,
     extra_body: Mapping[str, Any] | None = None,
     cancel: CancelToken | None = None,
+    rollout_key: str | int | bytes | None = None,
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,

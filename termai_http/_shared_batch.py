@@ -155,6 +155,7 @@ def chat_many(
     extra_query: Mapping[str, Any] | None = None,
     extra_body: Mapping[str, Any] | None = None,
     cancel: CancelToken | None = None,
+    rollout_key: str | int | bytes | None = None,
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,
@@ -214,6 +215,8 @@ def chat_many(
         extra_query: Query parameters to add.
         extra_body: Fields of the request bodies; they win over everything else.
         cancel: A ``CancelToken`` that can end all from another thread.
+        rollout_key: Whose calls they are, as for ``chat()``; all are on one side. None draws for
+            each.
         provider: ``"openai"`` or ``"claude"``; None decides by each item's model.
         api: ``"chat"``, or ``"responses"`` for OpenAI's newer API; None means ``"chat"``.
         api_version: ``anthropic-version`` of the calls; None means ``"2023-06-01"``.

@@ -50,6 +50,7 @@ def embed(
     extra_query: Mapping[str, Any] | None = None,
     extra_body: Mapping[str, Any] | None = None,
     cancel: CancelToken | None = None,
+    rollout_key: str | int | bytes | None = None,
     provider: str | None = None,
     layers: Sequence[Layer] | None = None,
     on_event: Callable[[Event], object] | None = None,
@@ -75,6 +76,8 @@ def embed(
         extra_query: Query parameters to add.
         extra_body: Fields of the request body; they win over everything else.
         cancel: A ``CancelToken`` that can end this call from another thread.
+        rollout_key: Whose call it is (text, number or bytes), while the pool is rolled out to a
+            share of calls: its calls are all on one side. None draws.
         provider: ``"openai"`` for a model whose name begins with ``claude``.
         layers: What it passes through in the place of the client's ``layers``; None means those.
         on_event: Hears every event of it, in the thread where it happens.
@@ -113,6 +116,7 @@ def count_tokens(
     extra_query: Mapping[str, Any] | None = None,
     extra_body: Mapping[str, Any] | None = None,
     cancel: CancelToken | None = None,
+    rollout_key: str | int | bytes | None = None,
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,
@@ -151,6 +155,7 @@ def list_models(
     extra_headers: Mapping[str, str] | None = None,
     extra_query: Mapping[str, Any] | None = None,
     cancel: CancelToken | None = None,
+    rollout_key: str | int | bytes | None = None,
     api_version: str | None = None,
     layers: Sequence[Layer] | None = None,
     on_event: Callable[[Event], object] | None = None,
@@ -169,6 +174,8 @@ def list_models(
         extra_headers: Headers to add.
         extra_query: Query parameters to add.
         cancel: A ``CancelToken`` that can end this call from another thread.
+        rollout_key: Whose call it is (text, number or bytes), while the pool is rolled out to a
+            share of calls: its calls are all on one side. None draws.
         api_version: ``anthropic-version`` of this call; None means ``"2023-06-01"``.
         layers: What it passes through in the place of the client's ``layers``; None means those.
         on_event: Hears every event of it, in the thread where it happens.

@@ -58,6 +58,7 @@ def run_tools(
     extra_query: Mapping[str, Any] | None = None,
     extra_body: Mapping[str, Any] | None = None,
     cancel: CancelToken | None = None,
+    rollout_key: str | int | bytes | None = None,
     provider: str | None = None,
     api: str | None = None,
     api_version: str | None = None,
@@ -102,6 +103,7 @@ def run_tools(
         extra_query: Query parameters to add.
         extra_body: Fields of the request bodies; they win over everything else.
         cancel: A ``CancelToken``; it also ends the run between two functions.
+        rollout_key: Whose calls they are, as for ``chat()``. None draws for each round.
         provider: ``"openai"`` or ``"claude"``; None decides by the model's name.
         api: ``"chat"``, or ``"responses"`` for OpenAI's newer API; None means ``"chat"``.
         api_version: ``anthropic-version`` of the run; None means ``"2023-06-01"``.

@@ -71,6 +71,13 @@ class ToolRun:
         return self.reply.parsed
 
     @property
+    def cost(self) -> float | None:
+        """US dollars of all replies together; None where that of any is not known."""
+        costs = [reply.cost for reply in self.replies]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if len(known) == len(costs) else None
+
+    @property
     def usage(self) -> Usage:
         """The tokens of all replies together."""
         names = [field.name for field in attrs.fields(Usage)]

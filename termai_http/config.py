@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from ._importing import importing
 from ._numbers import is_number, is_whole
 from ._values import Value
 from ._variables import (
@@ -24,6 +25,7 @@ from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ._layer import Layer
+    from .prices import Price
 
 __all__ = ["HttpClientConfig", "Limits", "RetryConfig", "as_layers"]
 
@@ -159,7 +161,13 @@ def _check_user_agent(instance: Any, attribute: attrs.Attribute[Any], value: Any
         raise _refuse(attribute.name, value, "printable ASCII text without spaces around it")
 
 
-def _freeze_proxies(value: Any) -> Any:
+def _check_pooling(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    share = is_number(value) and 0 <= value <= 1
+    if not share and not callable(value):
+        raise _refuse(attribute.name, value, "a share from 0.0 to 1.0, or a function of a key")
+
+
+def _as_dict(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
@@ -202,6 +210,22 @@ def as_layers(value: Any) -> tuple[Layer, ...]:
     return given
 
 
+def _check_prices(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    with importing():
+        from .prices import Price
+    if not isinstance(value, dict) or not all(
+        isinstance(name, str) and name and isinstance(price, Price) for name, price in value.items()
+    ):
+        allowed = 'a dict like {"model": Price(input=1, output=2)}, or None'
+        raise _refuse(attribute.name, value, allowed)
+
+
+def _count_prices(value: Mapping[str, Any] | None) -> str:
+    return "None" if value is None else f"<{len(value)} models>"
+
+
 def _hide_proxies(value: Mapping[str, str] | None) -> str:
     return "None" if value is None else f"{{{', '.join(f'{key!r}: ***' for key in value)}}}"
 
@@ -226,7 +250,10 @@ class HttpClientConfig(Value):
             ``max_attempts=3``. None leaves the policy's own number.
         user_agent: The ``User-Agent`` header.
         pooling: Share of calls that use the shared pool, 0.0 to 1.0; the others open a
-            connection of their own. The variable ``TERMAI_HTTP_POOLING`` beats this.
+            connection of their own. Or a function that tells by the call's ``rollout_key``, which
+            may be None, True or False: it is called by each call, in its thread and before it is
+            sent, so it must be quick; what it raises, or returns else, is logged once, and the
+            call uses the pool. The variable ``TERMAI_HTTP_POOLING`` beats this.
         proxies: ``{"https": "http://host:port"}``; None means the environment's, with
             ``trust_env``. Loopback is never proxied.
         ca_bundle: Path of a PEM file or directory with the CAs to trust; None means the
@@ -238,6 +265,8 @@ class HttpClientConfig(Value):
         limits: What a server may send us.
         layers: What calls and their attempts pass through, for example ``(Pacing(), Cache())``
             of ``termai_http.contrib``; the first is the outermost.
+        prices: What each model costs, by its name, for ``reply.cost``. None means the vendors'
+            own, ``termai_http.prices.PRICES``; ``{}`` that nothing has a known cost.
 
     Raises:
         ConfigurationError: A value is out of range; the message names field, value and range.
@@ -261,12 +290,10 @@ class HttpClientConfig(Value):
         default=None, validator=_whole("a whole number of at least 0, or None", 0, optional=True)
     )
     user_agent: str = attrs.field(default=f"TermAI/{__version__}", validator=_check_user_agent)
-    pooling: float = attrs.field(
-        default=1.0, validator=_number("a share from 0.0 to 1.0", lambda value: 0 <= value <= 1)
-    )
+    pooling: float | Callable[[Any], bool] = attrs.field(default=1.0, validator=_check_pooling)
     proxies: Mapping[str, str] | None = attrs.field(
         default=None,
-        converter=_freeze_proxies,
+        converter=_as_dict,
         validator=_check_proxies,
         repr=_hide_proxies,
         hash=False,
@@ -283,16 +310,24 @@ class HttpClientConfig(Value):
     layers: tuple[Layer, ...] = attrs.field(
         default=(), converter=as_layers, metadata={UNREAD: True}
     )
+    prices: Mapping[str, Price] | None = attrs.field(
+        default=None,
+        converter=_as_dict,
+        validator=_check_prices,
+        repr=_count_prices,
+        hash=False,
+        metadata={UNREAD: True},
+    )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> HttpClientConfig:
         """Read the configuration from ``TERMAI_HTTP_*`` variables.
 
-        Each field has a variable of its name in capitals (``TERMAI_HTTP_TIMEOUT=30``); the fields
-        of ``retry`` and ``limits`` carry theirs in front (``TERMAI_HTTP_RETRY_MAX_ATTEMPTS=5``);
-        ``TERMAI_HTTP_PROXIES`` is one URL for all schemes, ``TERMAI_HTTP_CLIENT_CERT`` one path
-        or two with a comma between. An empty variable counts as not set, and one whose name is
-        unknown is warned of.
+        Each field but ``layers`` and ``prices`` has a variable of its name in capitals
+        (``TERMAI_HTTP_TIMEOUT=30``); the fields of ``retry`` and ``limits`` carry theirs in front
+        (``TERMAI_HTTP_RETRY_MAX_ATTEMPTS=5``); ``TERMAI_HTTP_PROXIES`` is one URL for all schemes,
+        ``TERMAI_HTTP_CLIENT_CERT`` one path or two with a comma between. An empty variable counts
+        as not set, and one whose name is unknown is warned of.
 
         Args:
             environ: Variables to read; None means the process's.
@@ -318,7 +353,9 @@ def pooling_override(environ: Mapping[str, str]) -> float | None:
     text = environ.get("TERMAI_HTTP_POOLING", "").strip()
     if not text:
         return None
-    return HttpClientConfig.from_env({"TERMAI_HTTP_POOLING": text}).pooling
+    share = HttpClientConfig.from_env({"TERMAI_HTTP_POOLING": text}).pooling
+    assert not callable(share)
+    return share
 
 
 def direct_allowed(environ: Mapping[str, str]) -> bool:

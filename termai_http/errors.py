@@ -327,6 +327,7 @@ class OutputError(InvalidResponseError):
         text: The reply as the model wrote it.
         path: Where in it, as ``$.items[2].price``; None where it is no JSON at all.
         usage: The tokens of the reply, a ``Usage``; None where they are not known.
+        cost: US dollars that the reply cost; None where that is not known.
     """
 
     def __init__(
@@ -336,12 +337,14 @@ class OutputError(InvalidResponseError):
         text: str = "",
         path: str | None = None,
         usage: Usage | None = None,
+        cost: float | None = None,
         **fields: Any,
     ) -> None:
         super().__init__(message, **fields)
         self.text = text
         self.path = path
         self.usage = usage
+        self.cost = cost
 
 
 class ProtocolError(InvalidResponseError):

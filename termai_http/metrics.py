@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -12,19 +12,18 @@ from typing import Any
 import attrs
 
 from ._importing import importing
+from ._tally import OfModel, Tally, bucket_of
 from ._values import Value
 
 __all__ = [
     "CallRecord",
     "ClientStats",
-    "Distribution",
     "HttpMetrics",
     "HttpStats",
+    "ModelStats",
     "RecordedFailure",
     "format_stats",
 ]
-
-_FAILURES_KEPT = 50
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -55,7 +54,10 @@ class RecordedFailure(Value):
 # Not frozen: one is made at the end of every call, and to freeze it costs as much again.
 @attrs.define(kw_only=True)
 class CallRecord:
-    """All that the metrics keep of one call; times in seconds."""
+    """All that the metrics keep of one call; times in seconds, cost in US dollars.
+
+    ``cost_unknown`` says that it was, or may have been, billed, and nobody knows how much.
+    """
 
     duration: float
     success: bool
@@ -67,6 +69,31 @@ class CallRecord:
     output_tokens: int = 0
     time_to_first_token: float | None = None
     details: RecordedFailure | None = None
+    model: str | None = None
+    cost: float | None = None
+    cost_unknown: bool = False
+    pooled: bool = True
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class ModelStats(Value):
+    """Figures of one model's calls up to one moment.
+
+    Attributes:
+        calls: Calls that ended, well or not.
+        failed: Those that raised.
+        input_tokens: Tokens read, as the vendor counted them.
+        output_tokens: Tokens written.
+        cost: US dollars of the calls whose cost is known.
+        calls_without_cost: Calls that were, or may have been, billed, and whose cost is not known.
+    """
+
+    calls: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+    calls_without_cost: int = 0
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -98,6 +125,10 @@ class HttpStats(Value):
         durations_ms: How many calls took how long, by milliseconds to 2 %, the shortest first.
         times_to_first_token_ms: The same of streams' first tokens.
         recent_failures: The last 50 calls that failed, the newest first.
+        cost: US dollars of the calls whose cost is known; those that a cache answered cost none.
+        calls_without_cost: Calls that were, or may have been, billed, and whose cost is not known.
+        models: The same by the model that was asked for: the first 100 by name, all others
+            together as ``"other"``. Calls that name no model are in none.
     """
 
     total_requests: int = 0
@@ -122,6 +153,9 @@ class HttpStats(Value):
     durations_ms: Mapping[float, int] = attrs.field(factory=dict, repr=False)
     times_to_first_token_ms: Mapping[float, int] = attrs.field(factory=dict, repr=False)
     recent_failures: tuple[RecordedFailure, ...] = attrs.field(default=(), repr=False)
+    cost: float = 0.0
+    calls_without_cost: int = 0
+    models: Mapping[str, ModelStats] = attrs.field(factory=dict, repr=False)
 
     def _repr_html_(self) -> str:
         return _table(self)
@@ -141,8 +175,11 @@ class ClientStats(Value):
         evicted: Connections closed while idle: too old, too many, or dropped by the server.
         discarded: Connections closed while in use: after a failure, or as either side wished.
         waiting: Calls that wait for a slot.
-        calls: The figures of the calls.
+        calls: The figures of the calls; ``pooled_calls`` and ``unpooled_calls`` add up to them.
         layers: What each layer shows of itself, by the layer's name.
+        pooled_calls: Those of the calls that used the shared pool.
+        unpooled_calls: Those of the calls that opened connections of their own, as ``pooling=``
+            decides.
     """
 
     active_connections: int = 0
@@ -156,6 +193,8 @@ class ClientStats(Value):
     waiting: int = 0
     calls: HttpStats = attrs.field(factory=HttpStats)
     layers: Mapping[str, Any] = attrs.field(factory=dict)
+    pooled_calls: HttpStats = attrs.field(factory=HttpStats, repr=False)
+    unpooled_calls: HttpStats = attrs.field(factory=HttpStats, repr=False)
 
     def _repr_html_(self) -> str:
         return _table(self)
@@ -167,56 +206,17 @@ def _table(stats: HttpStats | ClientStats) -> str:
     return stats_html(stats)
 
 
-class Distribution:
-    """Seconds counted in buckets that are 2 % wide, so that memory does not grow with calls."""
-
-    _WIDTH = math.log(1.02)
-    _LEAST = 1e-6
-
-    def __init__(self) -> None:
-        self._buckets: dict[int, int] = {}
-        self._count = 0
-
-    def bucket_of(self, seconds: float) -> int:
-        """Return where a duration is counted."""
-        return int(math.log(max(seconds, self._LEAST) / self._LEAST) / self._WIDTH)
-
-    def add(self, bucket: int) -> None:
-        """Count one duration by its bucket."""
-        self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
-        self._count += 1
-
-    def percentile(self, share: float) -> float | None:
-        """Return the duration, in seconds, below which ``share`` of all lie; None if empty."""
-        rank = math.ceil(share * self._count)
-        for bucket in sorted(self._buckets):
-            rank -= self._buckets[bucket]
-            if rank <= 0:
-                return self._middle_of(bucket)
-        return None
-
-    def counts_ms(self) -> dict[float, int]:
-        """Return how many lie in each bucket, by the milliseconds of its middle, in order."""
-        return {
-            self._middle_of(bucket) * 1000: self._buckets[bucket]
-            for bucket in sorted(self._buckets)
-        }
-
-    def _middle_of(self, bucket: int) -> float:
-        return self._LEAST * math.exp((bucket + 0.5) * self._WIDTH)
-
-
 _UNKNOWN = "unknown"
 
 
-def _none_in_flight() -> int:
-    return 0
+def _none_in_flight() -> tuple[int, int]:
+    return 0, 0
 
 
 class HttpMetrics:
     """Counts calls. Every method is safe from any thread and takes one short lock."""
 
-    def __init__(self, *, _in_flight: Callable[[], int] = _none_in_flight) -> None:
+    def __init__(self, *, _in_flight: Callable[[], tuple[int, int]] = _none_in_flight) -> None:
         self._in_flight = _in_flight
         self._notes: deque[CallRecord] = deque()
         self.start_over()
@@ -232,17 +232,10 @@ class HttpMetrics:
         return [self._lock]
 
     def _clear(self) -> None:
-        self._total = self._successful = self._retries = self._retries_denied = 0
-        self._duration = 0.0
-        self._input_tokens = self._output_tokens = 0
-        self._failures: Counter[str] = Counter()
-        self._causes: Counter[str] = Counter()
-        self._durations = Distribution()
-        self._first_tokens = Distribution()
-        self._recent: deque[RecordedFailure] = deque(maxlen=_FAILURES_KEPT)
+        self._pooled, self._unpooled = Tally(), Tally()
 
     def record_request(self, duration: float | timedelta, success: bool, retries: int = 0) -> None:
-        """Count one call that was made elsewhere.
+        """Count one call that was made elsewhere; with those that use the pool.
 
         Args:
             duration: Its length, in seconds or as a ``timedelta``.
@@ -266,7 +259,7 @@ class HttpMetrics:
 
     def record(self, record: CallRecord) -> None:
         """Count a call that ended."""
-        bucket = self._durations.bucket_of(record.duration)
+        bucket = bucket_of(record.duration)
         with self._lock:
             if self._notes:
                 self._read_notes()
@@ -279,27 +272,10 @@ class HttpMetrics:
     def _read_notes(self) -> None:
         while self._notes:
             record = self._notes.popleft()
-            self._add(record, self._durations.bucket_of(record.duration))
+            self._add(record, bucket_of(record.duration))
 
     def _add(self, record: CallRecord, bucket: int) -> None:
-        self._total += 1
-        self._duration += record.duration
-        self._durations.add(bucket)
-        self._retries += record.retries
-        self._retries_denied += record.retries_denied
-        if record.success:
-            self._successful += 1
-        elif record.failure:
-            self._failures[record.failure] += 1
-        if record.details is not None:
-            self._recent.appendleft(record.details)
-        self._input_tokens += record.input_tokens
-        self._output_tokens += record.output_tokens
-        if record.causes:
-            self._causes.update(record.causes)
-        if record.time_to_first_token is not None:
-            first = self._first_tokens
-            first.add(first.bucket_of(record.time_to_first_token))
+        (self._pooled if record.pooled else self._unpooled).add(record, bucket)
 
     def reset(self) -> None:
         """Start over with zeros; calls that run stay in flight."""
@@ -309,34 +285,77 @@ class HttpMetrics:
 
     def get_stats(self) -> HttpStats:
         """Return a consistent snapshot."""
-        in_flight = self._in_flight()
+        pooled, unpooled = self._in_flight()
         with self._lock:
             self._read_notes()
-            total, durations, first = self._total, self._durations, self._first_tokens
-            return HttpStats(
-                total_requests=total,
-                successful_requests=self._successful,
-                failed_requests=total - self._successful,
-                success_rate=self._successful / total if total else 1.0,
-                average_duration_ms=self._duration / total * 1000 if total else 0.0,
-                total_retries=self._retries,
-                retries_denied=self._retries_denied,
-                average_retries=self._retries / total if total else 0.0,
-                p50_duration_ms=(durations.percentile(0.50) or 0.0) * 1000,
-                p95_duration_ms=(durations.percentile(0.95) or 0.0) * 1000,
-                p99_duration_ms=(durations.percentile(0.99) or 0.0) * 1000,
-                p50_time_to_first_token_ms=_milliseconds(first.percentile(0.50)),
-                p95_time_to_first_token_ms=_milliseconds(first.percentile(0.95)),
-                p99_time_to_first_token_ms=_milliseconds(first.percentile(0.99)),
-                in_flight=in_flight,
-                input_tokens=self._input_tokens,
-                output_tokens=self._output_tokens,
-                failures_by_class=dict(self._failures),
-                retries_by_cause=dict(self._causes),
-                durations_ms=durations.counts_ms(),
-                times_to_first_token_ms=first.counts_ms(),
-                recent_failures=tuple(self._recent),
-            )
+            whole = Tally()
+            whole.take(self._pooled)
+            whole.take(self._unpooled)
+        return _stats_of(whole, pooled + unpooled)
+
+    def by_pooling(self) -> tuple[HttpStats, HttpStats, HttpStats]:
+        """Return one consistent snapshot of all calls, of those that used the pool, of the others.
+
+        The second and the third add up to the first.
+        """
+        pooled, unpooled = self._in_flight()
+        used, unused, whole = Tally(), Tally(), Tally()
+        with self._lock:
+            self._read_notes()
+            used.take(self._pooled)
+            unused.take(self._unpooled)
+        whole.take(used)
+        whole.take(unused)
+        return (
+            _stats_of(whole, pooled + unpooled),
+            _stats_of(used, pooled),
+            _stats_of(unused, unpooled),
+        )
+
+
+def _stats_of(tally: Tally, in_flight: int) -> HttpStats:
+    of_all = tally.models.values()
+    total = sum([of.calls for of in of_all])
+    failed = sum([of.failed for of in of_all])
+    durations, first = tally.durations, tally.first_tokens
+    return HttpStats(
+        total_requests=total,
+        successful_requests=total - failed,
+        failed_requests=failed,
+        success_rate=(total - failed) / total if total else 1.0,
+        average_duration_ms=tally.duration / total * 1000 if total else 0.0,
+        total_retries=tally.retries,
+        retries_denied=tally.retries_denied,
+        average_retries=tally.retries / total if total else 0.0,
+        p50_duration_ms=(durations.percentile(0.50) or 0.0) * 1000,
+        p95_duration_ms=(durations.percentile(0.95) or 0.0) * 1000,
+        p99_duration_ms=(durations.percentile(0.99) or 0.0) * 1000,
+        p50_time_to_first_token_ms=_milliseconds(first.percentile(0.50)),
+        p95_time_to_first_token_ms=_milliseconds(first.percentile(0.95)),
+        p99_time_to_first_token_ms=_milliseconds(first.percentile(0.99)),
+        in_flight=in_flight,
+        input_tokens=sum([of.input_tokens for of in of_all]),
+        output_tokens=sum([of.output_tokens for of in of_all]),
+        failures_by_class=dict(tally.failures),
+        retries_by_cause=dict(tally.causes),
+        durations_ms=durations.counts_ms(),
+        times_to_first_token_ms=first.counts_ms(),
+        recent_failures=tuple(tally.recent),
+        cost=math.fsum([of.cost for of in of_all]),
+        calls_without_cost=sum([of.without_cost for of in of_all]),
+        models={name: _model_stats(of) for name, of in tally.models.items() if name is not None},
+    )
+
+
+def _model_stats(of: OfModel) -> ModelStats:
+    return ModelStats(
+        calls=of.calls,
+        failed=of.failed,
+        input_tokens=of.input_tokens,
+        output_tokens=of.output_tokens,
+        cost=of.cost,
+        calls_without_cost=of.without_cost,
+    )
 
 
 def _milliseconds(seconds: float | None) -> float | None:
@@ -345,54 +364,6 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 def format_stats(stats: ClientStats) -> str:
     """Lay a client's figures out as a table for people."""
-    calls = stats.calls
-    rows = [
-        ("calls", f"{calls.total_requests}", f"{calls.in_flight} in flight"),
-        (
-            "succeeded",
-            f"{calls.successful_requests}",
-            f"{calls.success_rate:.1%}, {calls.failed_requests} failed",
-        ),
-        (
-            "retries",
-            f"{calls.total_retries}",
-            f"{calls.average_retries:.2f} a call"
-            + (f", {calls.retries_denied} denied" if calls.retries_denied else ""),
-        ),
-        (
-            "duration",
-            f"{calls.average_duration_ms:.1f} ms",
-            f"p50 {calls.p50_duration_ms:.1f}, p95 {calls.p95_duration_ms:.1f}, "
-            f"p99 {calls.p99_duration_ms:.1f}",
-        ),
-        ("tokens", f"{calls.input_tokens} in", f"{calls.output_tokens} out"),
-        (
-            "connections",
-            f"{stats.active_connections} active",
-            f"{stats.idle_connections} idle, {stats.waiting} calls waiting",
-        ),
-        (
-            "attempts",
-            f"{stats.total_requests}",
-            f"{stats.opened} opened a connection, {stats.reused} reused one",
-        ),
-        (
-            "reuse",
-            f"{stats.reuse_ratio:.1%}",
-            f"{stats.evicted} evicted, {stats.discarded} discarded",
-        ),
-    ]
-    return _aligned(rows, calls)
-
-
-def _aligned(rows: list[tuple[str, str, str]], calls: HttpStats) -> str:
-    rows += [(f"  retry: {cause}", f"{n}", "") for cause, n in _ranked(calls.retries_by_cause)]
-    rows += [(f"  failed: {name}", f"{n}", "") for name, n in _ranked(calls.failures_by_class)]
-    first = max(len(row[0]) for row in rows)
-    second = max(len(row[1]) for row in rows)
-    lines = [f"{a:<{first}}  {b:>{second}}  {c}".rstrip() for a, b, c in rows]
-    return "\n".join(["termai_http", "-" * max(map(len, lines)), *lines])
-
-
-def _ranked(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    with importing():
+        from ._stats_text import stats_text
+    return stats_text(stats)

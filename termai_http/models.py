@@ -324,6 +324,8 @@ class ChatResponse(Value):
         parsed: The reply as what ``output=`` asked for; None where nothing was.
         refusal: What the model says where it refuses to answer; None where it does not.
         fallbacks: Of a call with ``fallback=``, who failed before this one answered, in order.
+        cost: US dollars that the reply cost, by ``HttpClientConfig(prices=...)``; None where any
+            part of that is not known. Attempts before it that may have been billed are not in it.
     """
 
     text: str = attrs.field(repr=False)
@@ -345,6 +347,7 @@ class ChatResponse(Value):
     parsed: Any = attrs.field(default=None, repr=False)
     refusal: str | None = attrs.field(default=None, repr=False)
     fallbacks: tuple[FailedTarget, ...] = ()
+    cost: float | None = None
 
     @property
     def from_cache(self) -> bool:

@@ -70,8 +70,8 @@ class OpenAIAdapter(Adapter):
             api_key: The key; None means the adapter's, and then the environment's.
             timeout: Seconds for the whole call; None means the client's.
             retry: The retry policy of this call; None means the client's.
-            **options: ``extra_headers``, ``extra_query``, ``extra_body``, ``base_url`` and
-                ``cancel``, as for ``termai_http.chat``.
+            **options: ``extra_headers``, ``extra_query``, ``extra_body``, ``base_url``, ``cancel``
+                and ``rollout_key``, as for ``termai_http.chat``.
 
         Raises:
             TermaiHttpError: As ``termai_http.chat``.
@@ -100,8 +100,8 @@ class OpenAIAdapter(Adapter):
             dimensions: Numbers in each vector; None means the model's own.
             timeout: Seconds for the whole call; None means the client's.
             retry: The retry policy of this call; None means the client's.
-            **options: ``extra_headers``, ``extra_query``, ``extra_body``, ``base_url`` and
-                ``cancel``, as for ``termai_http.embed``.
+            **options: ``extra_headers``, ``extra_query``, ``extra_body``, ``base_url``, ``cancel``
+                and ``rollout_key``, as for ``termai_http.embed``.
 
         Raises:
             TermaiHttpError: As ``termai_http.embed``.

@@ -128,7 +128,7 @@ def test_the_variables_on_the_page_are_read() -> None:
     """Every variable of a field on the page sets that field."""
     told = {"proxies": "http://127.0.0.1:1", "retry_on_status": "500", "user_agent": "x"}
     for variable, (name, default, unit) in described_fields().items():
-        if name in ("retry", "limits", "layers"):
+        if name in ("retry", "limits", "layers", "prices"):
             continue
         paths = {"a path": "a.pem", "flag": str(default != "True"), "share": "0.5"}
         value = told.get(name) or paths.get(unit, "7")
@@ -267,7 +267,7 @@ def test_the_tables_about_django_are_those_of_the_code() -> None:
 # The modules whose names are for users.
 PUBLIC = (
     *("batch", "claude", "config", "errors", "events", "layers", "metrics", "models", "openai"),
-    "testing",
+    *("prices", "testing"),
     *("testing.plugin", "contrib.django", "contrib.jupyter"),
     "contrib.breaker",
     "contrib.prometheus",
@@ -276,7 +276,7 @@ PUBLIC = (
 # In modules of users' names, what other modules of the package share.
 SHARED = {
     *("batch.batch_with", "config.as_layers", "events.Audience", "events.Listeners"),
-    *("metrics.CallRecord", "metrics.Distribution"),
+    "metrics.CallRecord",
     *("metrics.format_stats", "models.as_messages", "models.is_item", "models.own_messages"),
 }
 # Modules that a program, a settings file or Django names as a whole, and dialects.

@@ -38,8 +38,8 @@ An option that is wholly {name} is that variable: --system {instructions}.
 _OURS = frozenset(
     {
         *("api", "api_key", "api_version", "base_url", "cancel", "client", "extra_headers"),
-        *("extra_query", "max_tokens", "model", "provider", "reasoning", "retry", "system"),
-        *("timeout", "tools"),
+        *("extra_query", "max_tokens", "model", "provider", "reasoning", "retry"),
+        *("rollout_key", "system", "timeout", "tools"),
     }
 )
 

@@ -134,7 +134,7 @@ CALLS = (
         reply('Zażółć 漢字 \U0001f600 \x00\x7f\r\n\t"\\'),
         reply("half \ud800 of a pair"),
         reply("", tool_calls=CALLS, finish_reason="tool_calls"),
-        reply("a", texts=("a", "b"), thinking="hm", refusal="no", status_code=201),
+        reply("a", texts=("a", "b"), thinking="hm", refusal="no", status_code=201, cost=0.0125),
         reply("a", messages=({"role": "assistant", "content": [{"type": "text", "text": "a"}]},)),
         reply("x" * 5_000_000),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from typing import Any
 
 import attrs
@@ -10,6 +11,7 @@ import pytest
 
 from termai_http import ConfigurationError, HttpClientConfig, Limits, RetryConfig, __version__
 from termai_http.config import pooling_override
+from termai_http.prices import PRICES, Price
 
 NAN, INF = float("nan"), float("inf")
 
@@ -35,6 +37,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "allow_http": False,
         "limits": Limits(),
         "layers": (),
+        "prices": None,
     }
     assert attrs.asdict(RetryConfig()) == {
         "max_attempts": 3,
@@ -49,6 +52,8 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert attrs.astuple(Limits()) == (64 * mib, 256 * 1024, 64 * 1024, mib, 4 * mib)
 
 
+PRICE = Price(input=1, output=2)
+
 BAD: list[tuple[type[Any], str, list[Any]]] = [
     (HttpClientConfig, "timeout", [0, -1, NAN, INF, True, "3", None]),
     (HttpClientConfig, "stream_timeout", [0, -1, NAN, None]),
@@ -60,7 +65,7 @@ BAD: list[tuple[type[Any], str, list[Any]]] = [
     (HttpClientConfig, "retry", [3, {}, "x"]),
     (HttpClientConfig, "max_retries", [-1, 1.5, True, "2"]),
     (HttpClientConfig, "user_agent", ["", " ", "a\r\nb", "ü", " a", None, 3]),
-    (HttpClientConfig, "pooling", [-0.1, 1.1, NAN, True, None]),
+    (HttpClientConfig, "pooling", [-0.1, 1.1, NAN, True, None, "0.5"]),
     (HttpClientConfig, "proxies", ["http://x", {"https": 3}, {1: "x"}]),
     (HttpClientConfig, "ca_bundle", [3, True]),
     (HttpClientConfig, "client_cert", [3, ("a",), ("a", 3)]),
@@ -68,6 +73,7 @@ BAD: list[tuple[type[Any], str, list[Any]]] = [
     (HttpClientConfig, "allow_http", [1, None]),
     (HttpClientConfig, "limits", [None, {}, 3]),
     (HttpClientConfig, "layers", [None, 3, "cache"]),
+    (HttpClientConfig, "prices", [3, [], {"m": 3}, {"": PRICE}, {3: PRICE}]),
     (RetryConfig, "max_attempts", [0, -1, 1.5, True, None]),
     (RetryConfig, "base_delay", [-1, NAN, INF, None]),
     (RetryConfig, "max_delay", [-1, NAN, None]),
@@ -199,6 +205,24 @@ def test_a_configuration_is_a_value() -> None:
     assert hash(one) == hash(two)
     assert "password" not in repr(one)
     assert "'https': ***" in repr(one)
+
+
+def test_prices_are_copied_counted_and_pickled() -> None:
+    """A later change of the table given is none of the configuration, which shows its length."""
+    given = {**PRICES, "mine": PRICE}
+    config = HttpClientConfig(prices=given)
+    del given["mine"]
+    assert config.prices is not None
+    assert config.prices["mine"] == PRICE
+    assert f"prices=<{len(PRICES) + 1} models>" in repr(config)
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert hash(HttpClientConfig(prices=PRICES)) == hash(HttpClientConfig(prices=dict(PRICES)))
+
+
+def test_prices_have_no_variable(caplog: pytest.LogCaptureFixture) -> None:
+    """A table cannot stand in a variable: one of its name is unknown, and is warned of."""
+    assert HttpClientConfig.from_env({"TERMAI_HTTP_PRICES": "x"}) == HttpClientConfig()
+    assert "TERMAI_HTTP_PRICES" in caplog.text
 
 
 def test_the_pooling_variable_is_validated() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from termai_http import Client, HttpClientConfig, chat
 from termai_http._html import client_html, reply_markdown, stats_html
-from termai_http.metrics import ClientStats, HttpStats
+from termai_http.metrics import CallRecord, ClientStats, HttpStats, ModelStats
 from termai_http.models import ChatResponse, ToolCall, Usage
 from termai_http.testing import Server, ToolCalls
 
@@ -135,6 +135,41 @@ def test_a_table_of_nothing_is_short() -> None:
         page = Words(stats_html(stats))
         assert "svg" not in page.tags
         assert "calls" in page.text
+
+
+def test_a_reply_tells_its_cost_where_it_is_known() -> None:
+    """Between tokens and seconds; what a cache answered, or nobody knows, is not told."""
+    assert "1,200 tokens in, 34 out · $0.0123 · 1.23 s" in reply_markdown(reply(cost=0.01234))
+    for cost in (None, 0.0):
+        assert "$" not in reply_markdown(reply(cost=cost))
+
+
+def test_a_table_has_cost_models_and_both_sides() -> None:
+    """The models with the most calls; names are escaped, and bars are drawn on one scale."""
+    models = {f"m{number}": ModelStats(calls=number) for number in range(1, 15)}
+    models[HOSTILE] = ModelStats(calls=99, input_tokens=5, cost=1234.5, calls_without_cost=2)
+    calls = busy(cost=1234.5, calls_without_cost=1, models=models)
+    html = stats_html(ClientStats(calls=calls, pooled_calls=busy(), unpooled_calls=busy()))
+    assert HOSTILE not in html
+    for text in (
+        *("<b>$1,234.50</b>", "1 call of unknown cost", "2 calls of unknown cost"),
+        *("5 tokens in, 0 out, $1,234.50", "5 more models", ">pooled<", ">unpooled<"),
+    ):
+        assert text in html, text
+    assert "model: m14" in html
+    assert "model: m5<" not in html
+    assert "unpooled" not in stats_html(ClientStats(calls=calls, pooled_calls=calls))
+    assert "cost" not in stats_html(busy())
+
+
+def test_sides_are_drawn_from_what_was_counted() -> None:
+    """The figures of a client that has both can be shown."""
+    with Client() as client:
+        for pooled in (True, False):
+            client.metrics.record(CallRecord(duration=0.1, success=True, pooled=pooled))
+        html = client_html(client)
+    assert html.count(">1</b>") == 2
+    assert html.count("100.0% succeeded; median") == 2
 
 
 def test_plots_are_within_their_frame() -> None:

@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from termai_http import ClientStats, HttpMetrics, HttpStats
-from termai_http.metrics import CallRecord, Distribution, RecordedFailure, format_stats
+from termai_http._tally import Distribution
+from termai_http.metrics import CallRecord, RecordedFailure, format_stats
 
 
 def test_nothing_is_zero() -> None:
@@ -33,7 +34,7 @@ def test_records_add_up() -> None:
 def test_a_calls_record_holds_more() -> None:
     """Tokens, causes, failures and the first token are counted with the call."""
     running = [1, 2]
-    metrics = HttpMetrics(_in_flight=running.__len__)
+    metrics = HttpMetrics(_in_flight=lambda: (len(running), 0))
     assert metrics.get_stats().in_flight == 2
     metrics.record(
         CallRecord(

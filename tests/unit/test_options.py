@@ -83,6 +83,8 @@ def test_the_vendors_parameters_pass(name: str) -> None:
         ({"extra_query": "a=b"}, InvalidRequestError, "extra_query"),
         ({"extra_body": [1]}, InvalidRequestError, "extra_body"),
         ({"extra_body": {1: 2}}, InvalidRequestError, "extra_body"),
+        ({"rollout_key": 1.5}, InvalidRequestError, "rollout_key"),
+        ({"rollout_key": True}, InvalidRequestError, "not bool"),
     ],
 )
 def test_a_wrong_option_is_named(fields: dict[str, Any], error: type[Exception], part: str) -> None:
@@ -95,6 +97,9 @@ def test_a_wrong_option_is_named(fields: dict[str, Any], error: type[Exception],
 def test_options_do_not_show_secrets() -> None:
     """The repr of the options holds no key, header or body."""
     options = CallOptions(
-        api_key="sk-secret", extra_headers={"X": "sk-secret"}, extra_body={"a": "sk-secret"}
+        api_key="sk-secret",
+        extra_headers={"X": "sk-secret"},
+        extra_body={"a": "sk-secret"},
+        rollout_key="sk-secret",
     )
     assert "sk-secret" not in repr(options)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ..._shared import existing
+from ..._stats_text import dollars
 from ...errors import ConfigurationError
 from ...metrics import ClientStats, HttpStats
 from .conf import configuration
@@ -18,7 +19,7 @@ from .conf import configuration
 if TYPE_CHECKING:
     from ..._client import Client
 
-__all__ = ["GROUPS", "cell", "is_healthy", "snapshot"]
+__all__ = ["GROUPS", "SIDES", "cell", "is_healthy", "snapshot"]
 
 # Heading, and its rows: name, where the value lies in the snapshot, how it is written. The script
 # of the page reads the last two from the rows.
@@ -65,7 +66,35 @@ GROUPS = (
         "Tokens",
         (("In", "tokens.input", "count"), ("Out", "tokens.output", "count")),
     ),
+    (
+        "Cost",
+        (
+            ("US dollars, where known", "cost.dollars", "money"),
+            ("Calls of unknown cost", "cost.unknown", "count"),
+        ),
+    ),
+    (
+        "Calls with the shared pool",
+        (
+            ("Ended", "pooled.total", "count"),
+            ("Succeeded", "pooled.success_rate", "share"),
+            ("Median", "pooled.p50", "time"),
+            ("95 % within", "pooled.p95", "time"),
+        ),
+    ),
+    (
+        "Calls without it",
+        (
+            ("Ended", "unpooled.total", "count"),
+            ("Succeeded", "unpooled.success_rate", "share"),
+            ("Median", "unpooled.p50", "time"),
+            ("95 % within", "unpooled.p95", "time"),
+        ),
+    ),
 )
+
+# Headings that say something only while some calls do without the pool.
+SIDES = frozenset({"Calls with the shared pool", "Calls without it"})
 
 
 def snapshot(recent: int) -> dict[str, Any]:
@@ -94,7 +123,14 @@ def snapshot(recent: int) -> dict[str, Any]:
         "retries_by_cause": dict(calls.retries_by_cause),
         "failures_by_class": dict(calls.failures_by_class),
         "tokens": {"input": calls.input_tokens, "output": calls.output_tokens},
+        "cost": {"dollars": calls.cost, "unknown": calls.calls_without_cost},
         **_times(calls),
+        "pooled": _side(stats.pooled_calls),
+        "unpooled": {
+            **_side(stats.unpooled_calls),
+            # Those of the other side are what is left of all.
+            "counts": _pairs(stats.unpooled_calls.durations_ms),
+        },
         "recent_failures": [attrs.asdict(one) for one in calls.recent_failures[:recent]],
     }
 
@@ -138,6 +174,17 @@ def _times(calls: HttpStats) -> dict[str, Any]:
     }
 
 
+def _side(calls: HttpStats) -> dict[str, Any]:
+    """Return the figures by which calls with and without the pool are compared."""
+    return {
+        "total": calls.total_requests,
+        "succeeded": calls.successful_requests,
+        "success_rate": calls.success_rate if calls.total_requests else None,
+        "p50": calls.p50_duration_ms if calls.total_requests else None,
+        "p95": calls.p95_duration_ms if calls.total_requests else None,
+    }
+
+
 def _pairs(counts: Mapping[float, int]) -> list[tuple[float, int]]:
     return [(float(f"{time:.6g}"), count) for time, count in counts.items()]
 
@@ -170,6 +217,8 @@ def cell(figures: Mapping[str, Any], path: str, kind: str) -> str:
         return "\N{EN DASH}"
     if kind == "count":
         return f"{value:,}"
+    if kind == "money":
+        return dollars(value)
     return _share(value) if kind == "share" else _time(value)
 
 

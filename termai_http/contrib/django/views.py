@@ -23,7 +23,7 @@ from ...errors import ConfigurationError
 from .. import prometheus
 from . import _plots
 from .conf import options
-from .status import GROUPS, cell, is_healthy, snapshot
+from .status import GROUPS, SIDES, cell, is_healthy, snapshot
 from .status_access import refusal, refusal_as_json
 
 __all__ = ["figures", "health", "icon", "metrics", "script", "status", "stylesheet"]
@@ -165,9 +165,14 @@ def _context(found: dict[str, Any], refresh: float, recent: int) -> dict[str, An
         "begun": bool(found["calls"]["total"] or found["calls"]["in_flight"]),
         "tiles": _tiles(found),
         "groups": [
-            (heading, [(name, path, kind, cell(found, path, kind)) for name, path, kind in rows])
+            (
+                heading,
+                [(name, path, kind, cell(found, path, kind)) for name, path, kind in rows],
+                heading in SIDES,
+            )
             for heading, rows in GROUPS
         ],
+        "rolling_out": bool(found["unpooled"]["total"]),
         "plots": [_plot(key, title, found[key]) for key, title in _PLOTS],
         "edges": list(_plots.EDGES_MS),
         "ticks": list(_plots.TICKS.values()),

@@ -24,12 +24,15 @@ REQUIRED = os.environ.get("TERMAI_HTTP_BROWSER") == "1"
 
 SITE = '''
 """Answers /ask?model=... with a call and a stream, and says in which process."""
+import itertools
 import os
 
 from django.conf import settings
 
+from termai_http.prices import Price
 from tests.contrib.django.usual_settings import APPS, HASHERS, MIDDLEWARE, TEMPLATES
 
+turns = itertools.cycle([True, True, False])
 settings.configure(
     ALLOWED_HOSTS=["127.0.0.1"],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "site.sqlite3"}},
@@ -43,6 +46,8 @@ settings.configure(
     TEMPLATES=TEMPLATES,
     TERMAI_HTTP={
         "TRUST_ENV": False,
+        "POOLING": lambda key: next(turns),
+        "PRICES": {"gpt-5.5": Price(input=3, output=15)},
         "RETRY": {"BASE_DELAY": 0.001, "MAX_DELAY": 0.002},
         "STATUS": {"REFRESH": 0.2},
     },

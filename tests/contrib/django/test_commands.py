@@ -71,8 +71,23 @@ def test_stats_shows_the_figures_of_its_process(termai_server: Server) -> None:
     assert value(printed, "Reused") == ["66.7%"]
     assert value(printed, "BadRequestError") == ["1"]
     assert value(printed, "429") == ["1"]
+    assert value(printed, "Calls of unknown cost") == ["1"]
+    assert "Calls without it" not in printed
     (found,) = json.loads(run("termai_http_stats", json=True))
     assert found["calls"]["total"] == 2
+
+
+def test_stats_compares_both_sides_while_the_pool_is_rolled_out() -> None:
+    """Calls with and without the pool have rows of their own, and what they cost stands above."""
+    metrics = termai_http.client().metrics
+    for seconds, pooled in ((0.1, True), (0.1, True), (0.5, False)):
+        record = {"duration": seconds, "success": pooled, "pooled": pooled, "model": "m"}
+        metrics.record(termai_http.metrics.CallRecord(cost=0.5, **record))
+    printed = run("termai_http_stats")
+    assert value(printed, "US dollars, where known") == ["$1.50"]
+    ended = [line.split()[-1] for line in printed.splitlines() if line.strip().startswith("Ended")]
+    assert ended == ["3", "2", "1"]
+    assert "Calls without it" in printed
 
 
 def test_stats_reads_a_running_site_without_a_login(live: str) -> None:

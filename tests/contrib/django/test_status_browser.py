@@ -204,6 +204,9 @@ def test_the_script_counts_as_the_server_does(visit: Visit, site: Site) -> None:
     drawn, sent = visit.page.evaluate(READ, answer.text())
     assert len(sent) > 100
     assert len(drawn) == len(sent)
+    texts = [one[0] for one in drawn]
+    assert any(re.fullmatch(r"\$0\.[0-9]{4}", one) for one in texts)
+    assert visit.page.is_visible('tr[data-row="unpooled.total"]')
     for one, other in zip(drawn, sent, strict=True):
         # The server writes places with fewer digits.
         assert one == pytest.approx(other, abs=0.02)

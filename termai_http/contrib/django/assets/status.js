@@ -43,10 +43,17 @@ function time(milliseconds) {
   return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
 }
 
+function money(dollars) {
+  if (dollars !== 0 && dollars < 0.00005) return "<$0.0001";
+  const digits = dollars === 0 || dollars >= 1 ? 2 : 4;
+  const form = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return `$${dollars.toLocaleString("en-US", form)}`;
+}
+
 function text(figures, path, kind) {
   const value = path.split(".").reduce((found, name) => found[name], figures);
   if (value === null || value === undefined) return "–";
-  return { count: whole, share, time }[kind](value);
+  return { count: whole, share, time, money }[kind](value);
 }
 
 function write(element, words) {
@@ -100,6 +107,19 @@ function times(list, part) {
   };
 }
 
+// A worker tells the times of all calls, and of those without the pool.
+function pooled({ pooled, unpooled, duration_ms }) {
+  const counts = new Map(duration_ms.counts);
+  for (const [at, count] of unpooled.counts) counts.set(at, counts.get(at) - count);
+  return { side: { ...pooled, counts: [...counts].filter((pair) => pair[1] > 0) } };
+}
+
+function side(list, part) {
+  const { total, succeeded } = sums(list, part, ["total", "succeeded"]);
+  const rate = total ? succeeded / total : null;
+  return { ...times(list, part), total, succeeded, success_rate: rate };
+}
+
 function together(list) {
   const pool = sums(list, "pool", [
     "open", "active", "idle", "waiting", "attempts", "reused", "evicted", "discarded",
@@ -113,6 +133,9 @@ function together(list) {
     pool,
     calls,
     tokens: sums(list, "tokens", ["input", "output"]),
+    cost: sums(list, "cost", ["dollars", "unknown"]),
+    pooled: side(list.map(pooled), "side"),
+    unpooled: side(list, "unpooled"),
     duration_ms: times(list, "duration_ms"),
     first_token_ms: times(list, "first_token_ms"),
     retries_by_cause: added(list, "retries_by_cause"),
@@ -216,6 +239,10 @@ function drawWorkers(entries, all) {
   }
 }
 
+function drawSides(all) {
+  for (const rows of document.querySelectorAll("[data-side]")) rows.hidden = !all.unpooled.total;
+}
+
 function drawFailures(entries) {
   const found = entries.flatMap((entry) =>
     entry.figures.recent_failures.map((one) => ({ ...one, pid: entry.figures.worker.pid })),
@@ -274,6 +301,7 @@ function draw() {
   document.querySelectorAll("[data-plot]").forEach((section) => drawPlot(section, all));
   document.querySelectorAll("[data-bars]").forEach((bars) => drawBars(bars, all));
   drawWorkers(entries, all);
+  drawSides(all);
   drawFailures(entries);
   document.getElementById("empty").hidden = begun;
   document.getElementById("plots").hidden = !begun;

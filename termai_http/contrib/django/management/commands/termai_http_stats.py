@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,11 +12,12 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 
 from ...access import HEADER, make_token
 from ...conf import options
-from ...status import GROUPS, cell, snapshot
+from ...status import GROUPS, SIDES, cell, snapshot
 
 __all__ = ["Command"]
 
 Figures = dict[str, Any]
+Groups = Sequence[tuple[str, tuple[tuple[str, str, str], ...]]]
 
 _SECONDS = 10.0
 _MOST_BYTES = 4 * 1024 * 1024
@@ -113,19 +114,21 @@ def _get(
     return figures
 
 
-def _column(figures: Figures) -> list[str]:
+def _column(figures: Figures, groups: Groups = GROUPS) -> list[str]:
     worker = figures["worker"]
     cells = [f"{worker['host']}:{worker['pid']}"]
-    for _, rows in GROUPS:
+    for _, rows in groups:
         cells += ["", *(cell(figures, path, kind) for _, path, kind in rows)]
     return cells
 
 
 def _table(found: list[Figures]) -> Iterator[str]:
     names = ["Process"]
-    for heading, rows in GROUPS:
+    rolling_out = any(figures["unpooled"]["total"] for figures in found)
+    groups = [group for group in GROUPS if rolling_out or group[0] not in SIDES]
+    for heading, rows in groups:
         names += [heading, *(f"  {name}" for name, _, _ in rows)]
-    columns = [_column(figures) for figures in found]
+    columns = [_column(figures, groups) for figures in found]
     causes = (("Retries by cause", "retries_by_cause"), ("Failures by class", "failures_by_class"))
     for heading, key in causes:
         kinds = sorted({kind for figures in found for kind in figures[key]})
