@@ -268,6 +268,7 @@ def test_the_tables_about_django_are_those_of_the_code() -> None:
 PUBLIC = (
     *("batch", "claude", "config", "errors", "events", "layers", "metrics", "models", "openai"),
     *("prices", "testing"),
+    "contrib.cache",
     *("testing.plugin", "contrib.django", "contrib.jupyter"),
     "contrib.breaker",
     "contrib.prometheus",

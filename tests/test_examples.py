@@ -18,6 +18,7 @@ EXPECTED = {
         *("failed: InternalServerError", "refused at once, a probe in 0.", "3 requests reached"),
         *("You said: Hello", "the circuit is closed, and refused 1"),
     ],
+    "cached_notebook.py": ["You said: Name three rivers.", "cache: False", "misses=2, stored=2"],
     "conversation.py": ["0 messages so far"],
     "cost.py": [
         "gpt-5.5: 20 tokens, $0.000275",
@@ -65,8 +66,11 @@ def test_every_example_is_expected() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_an_example_prints_what_it_promises(name: str, termai_server: Server) -> None:
+def test_an_example_prints_what_it_promises(
+    name: str, termai_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The example ends well and prints its replies."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     printed = run(EXAMPLES / name)
     for part in EXPECTED[name]:
         assert part in printed

@@ -304,7 +304,7 @@ def test_those_who_listen_hear_the_cost(server: Server) -> None:
             list(stream)
         server.script(Text("no JSON"))
         with pytest.raises(OutputError) as caught:
-            client.chat("hi", output=dict[str, int], **options)
+            client.chat("hi", output=list[int], **options)
     assert stream.response is not None
     assert reply.cost
     costs = [reply.cost, stream.response.cost, caught.value.cost]
