@@ -18,7 +18,20 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from . import batch, calls, connections, imports, memory, parts, sharing, status, streams, threads
+from . import (
+    batch,
+    calls,
+    connections,
+    imports,
+    layers,
+    memory,
+    pacing,
+    parts,
+    sharing,
+    status,
+    streams,
+    threads,
+)
 from ._goals import goals
 from ._measure import Bench
 from ._page import machine, missing, write
@@ -37,6 +50,8 @@ _PARTS: dict[str, list[_Part]] = {
     "memory": [memory.growth],
     "batch": [batch.big_jobs, batch.resumed],
     "status": [status.status_pages],
+    "layers": [layers.layer_cost, layers.layer_locks],
+    "pacing": [pacing.pacing],
     "parts": [parts.parts],
 }
 

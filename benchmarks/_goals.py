@@ -6,7 +6,19 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from . import batch, calls, connections, imports, memory, sharing, status, streams, threads
+from . import (
+    batch,
+    calls,
+    connections,
+    imports,
+    layers,
+    memory,
+    pacing,
+    sharing,
+    status,
+    streams,
+    threads,
+)
 from ._measure import Bench
 from ._peers import ANTHROPIC, CLAUDE, OPENAI, OURS, RAW, REQUESTS
 from ._tables import NOTHING, Table, number
@@ -109,6 +121,41 @@ def _of_calls() -> list[Goal]:
         ),
         Goal("CPU of chat(), TLS, to requests.Session", _ratio(_TLS, OURS, REQUESTS), 0.24, 0.16),
         Goal("all metrics on, of a call's CPU", _share, 4, 2, "%", 1),
+    ]
+
+
+def _more(name: str, *, whole: bool = False) -> Callable[[Bench], float | None]:
+    """Return what something adds to a call's CPU, in percent; ``whole`` where it is all extra."""
+
+    def measure(bench: Bench) -> float | None:
+        found, plain = bench.median(layers.CPU, name), bench.median(layers.CPU, layers.PLAIN)
+        if found is None or not plain:
+            return None
+        return (found if whole else found - plain) / plain * 100
+
+    return measure
+
+
+def _of_layers() -> list[Goal]:
+    return [
+        Goal(
+            "events, nobody listens, of a call's CPU",
+            _more(layers.ASKED, whole=True),
+            2,
+            1,
+            "%",
+            1,
+        ),
+        Goal("every layer, nothing to do, of a call's CPU", _more(layers.EVERY), 20, 10, "%", 1),
+        Goal(
+            "calls/s of 16 threads, breaker and pacing, to without",
+            _ratio(layers.THREADS, layers.WITH, layers.WITHOUT),
+            0.95,
+            1.0,
+            upward=True,
+        ),
+        Goal("attempts refused, paced, 64 threads", pacing.refused, 2, 1, "%", 2),
+        Goal("calls failed, paced, 64 threads", pacing.failed, 0, None, digits=0),
     ]
 
 
@@ -227,5 +274,6 @@ def goals(bench: Bench) -> list[Table]:
     """Return the figures to reach beside those that were measured."""
     wanted = [*_of_calls(), *_of_threads(), *_of_connections()]
     wanted += [*_of_streams(), *_of_imports(), *_of_memory(bench), *_of_hosts(bench)]
+    wanted += _of_layers()
     header = ["figure", "measured", "at least", "holds", "aim", "reached"]
     return [Table("The figures to reach", header, [goal.row(bench) for goal in wanted])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import threading
 import time
@@ -17,21 +18,24 @@ from termai_http.layers import Layer
 from ._measure import Bench, installed
 from ._tables import Table, number, spread
 
-__all__ = ["ASKED", "EVERY", "PLAIN", "THREADS", "WITH", "layer_cost", "layer_locks"]
+__all__ = [
+    *("ASKED", "CPU", "EVERY", "PLAIN", "THREADS", "WITH", "WITHOUT"),
+    *("layer_cost", "layer_locks"),
+]
 
 _MESSAGES: list[Any] = [{"role": "user", "content": "hello " * 42}]
-_OTHER = "CPU of a call"
+CPU = "CPU of a call, by layers"
 PLAIN, ASKED, EVERY = "no layer, no listener", "to ask whether somebody listens", "every layer"
 THREADS, WITH = "calls/s of 16 threads", "with breaker and pacing"
-_WITHOUT = "without"
+WITHOUT = "without"
+_HIT, _MISS = "Cache(), a reply that is there", "Cache(), a reply that is kept"
 _SITES = 10  # where a call asks whether somebody listens
 
 
 def _layers(folder: Path) -> dict[str, tuple[Layer, ...]]:
-    """Return what is measured; a cache has a key for every call, and so a miss and a store."""
-    from termai_http.contrib.pacing import Pacing
-
+    """Return what is measured, by name."""
     from termai_http.contrib.breaker import CircuitBreaker
+    from termai_http.contrib.pacing import Pacing
 
     breaker, pacing = CircuitBreaker(), Pacing()
     found: dict[str, tuple[Layer, ...]] = {
@@ -43,8 +47,8 @@ def _layers(folder: Path) -> dict[str, tuple[Layer, ...]]:
     if installed("requests_cache"):
         from termai_http.contrib.cache import Cache
 
-        cache = Cache(path=folder / "replies.sqlite")
-        found["Cache(), a reply that is there"] = (cache,)
+        cache = Cache(store=folder / "replies.sqlite")
+        found[_HIT] = found[_MISS] = (cache,)
         found[EVERY] = (cache, breaker, pacing)
     if installed("prometheus_client"):
         from termai_http.contrib.prometheus import Prometheus
@@ -57,8 +61,15 @@ def _layers(folder: Path) -> dict[str, tuple[Layer, ...]]:
     return found
 
 
-def _calling(client: Client, url: str) -> Callable[[], object]:
-    return lambda: client.chat(_MESSAGES, model="gpt-5.5", base_url=f"{url}/v1", api_key="sk-b")
+def _calling(client: Client, url: str, name: str = PLAIN) -> Callable[[], object]:
+    options: dict[str, Any] = {"model": "gpt-5.5", "base_url": f"{url}/v1", "api_key": "sk-b"}
+    if name == EVERY:
+        # What a cache has nothing to do for.
+        options["extra_headers"] = {"Cache-Control": "no-store"}
+    if name == _MISS:
+        numbers = itertools.count()
+        return lambda: client.chat(_MESSAGES, user=str(next(numbers)), **options)
+    return lambda: client.chat(_MESSAGES, **options)
 
 
 def _seconds(do: Callable[[], object], count: int) -> float:
@@ -98,22 +109,20 @@ def layer_cost(bench: Bench) -> list[Table]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         doing: dict[str, Callable[[], object]] = {}
         for name, client in _clients(stack, folder):
-            doing[name] = _calling(client, url)
+            doing[name] = _calling(client, url, name)
             if name == PLAIN:
                 doing[ASKED] = _asking(client)
         for do in doing.values():
             do()
         for turn in bench.rounds(list(doing), seconds=6 if bench.quick else 40, least=5):
             for name in turn:
-                bench.note(_OTHER, name, _seconds(doing[name], 100 if bench.quick else 400))
-    plain = bench.median(_OTHER, PLAIN) or 0.0
+                bench.note(CPU, name, _seconds(doing[name], 100 if bench.quick else 400))
+    plain = bench.median(CPU, PLAIN) or 0.0
     rows = []
     for name in doing:
-        median = bench.median(_OTHER, name) or 0.0
+        median = bench.median(CPU, name) or 0.0
         more = median if name == ASKED else median - plain
-        rows.append(
-            [name, *spread(bench.figure(_OTHER, name), 1, 1e6), number(more / plain, 1, 100)]
-        )
+        rows.append([name, *spread(bench.figure(CPU, name), 1, 1e6), number(more / plain, 1, 100)])
     header = ["what", "CPU µs", "", "% more than the first"]
     return [Table("Layers that have nothing to do, and events", header, rows)]
 
@@ -126,7 +135,7 @@ def layer_locks(bench: Bench) -> list[Table]:
         found = _layers(folder)
         clients = {
             name: stack.enter_context(Client(HttpClientConfig(trust_env=False, layers=layers)))
-            for name, layers in ((_WITHOUT, ()), (WITH, found[WITH]))
+            for name, layers in ((WITHOUT, ()), (WITH, found[WITH]))
         }
         pool = stack.enter_context(ThreadPoolExecutor(16))
         for client in clients.values():
@@ -135,7 +144,7 @@ def layer_locks(bench: Bench) -> list[Table]:
             for name in turn:
                 bench.note(THREADS, name, _rate(pool, _calling(clients[name], url), count))
     rows = [[name, *spread(bench.figure(THREADS, name), 0)] for name in clients]
-    rows[1].append(number(bench.ratio(THREADS, WITH, _WITHOUT), 3))
+    rows[1].append(number(bench.ratio(THREADS, WITH, WITHOUT), 3))
     rows[0].append("")
     header = ["layers", "calls/s", "", "to without"]
     return [Table("16 threads, breaker and pacing", header, rows)]

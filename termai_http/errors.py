@@ -109,7 +109,7 @@ class TermaiHttpError(Exception):
         body: Excerpt of the error body, at most 200 characters, with everything that also stands
             in the request masked.
         phase: What the call was doing: ``"slot"``, ``"connect"``, ``"send"``, ``"headers"``,
-            ``"body"`` or ``"wait"``; None where it does not matter.
+            ``"body"``, ``"wait"``, ``"pacing"`` or ``"layer"``; None where it does not matter.
         fallbacks: Of a call with ``fallback=``, the targets that failed before this one, in order.
     """
 

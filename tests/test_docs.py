@@ -271,7 +271,7 @@ PUBLIC = (
     "contrib.cache",
     *("testing.plugin", "contrib.django", "contrib.jupyter"),
     "contrib.breaker",
-    "contrib.prometheus",
+    *("contrib.pacing", "contrib.prometheus"),
     "contrib.tracing",
 )
 # In modules of users' names, what other modules of the package share.

@@ -35,6 +35,7 @@ EXPECTED = {
         'requests_total{model="gpt-5.5",outcome="success",provider="openai"} 4.0',
         'requests_total{model="claude-opus-5-5",outcome="success",provider="claude"} 4.0',
     ],
+    "pacing.py": ["40 answers", "0 refused", "0 waiting"],
     "process_pool.py": ["What is 39 squared? You said: What is 39 squared?"],
     "rollout.py": ["with the pool: 14 calls", "without: 6 calls", "7 connections opened"],
     "script.py": ["gpt-5.5: You said: Why is the sky blue?", "claude-opus-5-5: You said: Why"],
