@@ -50,13 +50,11 @@ class CacheKey(Value):
         row: Names the entry; 64 hexadecimal digits that tell nothing of key and prompt.
         seal: What the entry is sealed with; known only to who has the API key and the request.
         look: Whether a kept reply may answer.
-        keep: Whether the reply may be kept.
     """
 
     row: str
     seal: bytes = attrs.field(repr=False)
     look: bool = True
-    keep: bool = True
 
 
 def key_of(job: Job, *more: object) -> CacheKey | None:
@@ -68,10 +66,12 @@ def key_of(job: Job, *more: object) -> CacheKey | None:
     """
     if job.operation not in _OPERATIONS:
         return None
+    kept, secret, wishes = _sorted_out(job.headers.items())
+    if "no-store" in wishes:
+        return None
     parsed, body = _canonical(job.body)
     if _acts(parsed):
         return None
-    kept, secret, wishes = _sorted_out(job.headers.items())
     said = [
         *(_FORMAT, job.operation, job.method, job.url, job.base_url, job.provider),
         *(_plain(job.query or {}), kept, more),
@@ -80,8 +80,7 @@ def key_of(job: Job, *more: object) -> CacheKey | None:
     return CacheKey(
         row=hmac.new(root, b"row", hashlib.sha256).hexdigest(),
         seal=hmac.new(root, b"seal", hashlib.sha256).digest(),
-        look=not wishes & {"no-cache", "no-store", "max-age=0"},
-        keep="no-store" not in wishes,
+        look=not wishes & {"no-cache", "max-age=0"},
     )
 
 

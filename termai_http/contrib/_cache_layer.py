@@ -176,14 +176,13 @@ class BuiltCache(BuiltLayer):
             # Beside the ``finally`` of the caller, which a second interrupt may tear away.
             request.at_end(lambda outcome: flights.leave(key.row, flight))
         if request.streaming:
-            return self._record(request, send, key) if key.keep else send(request)
+            return self._record(request, send, key)
         outcome = send(request)
         entry = entry_of(outcome, None, self._clock.wall())
         if entry is not None:
             if flight is not None:
                 flight.entry = entry
-            if key.keep:
-                self._keep(key, entry, request.call.end)
+            self._keep(key, entry, request.call.end)
         return outcome
 
     def _record(self, request: CallRequest, send: Send, key: CacheKey) -> Outcome[Any]:
