@@ -17,20 +17,24 @@ import attrs
 from .. import errors, events
 from .._numbers import is_number, is_whole
 from .._values import Value
+from ..dialects._errors import payload_error
 from ..errors import CircuitOpenError, ConfigurationError
 from ..layers import BuiltLayer, Layer, Outcome
-from ._circuit import CLOSED, OPEN, Circuit, Ticket, Verdict
+from ._circuit import CLOSED, HALF_OPEN, OPEN, Circuit, Ticket, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._call import Clock
+    from .._call import Call, Clock
     from ..config import HttpClientConfig
     from ..layers import CallRequest
 
 __all__ = ["BreakerStats", "CircuitBreaker", "CircuitStats"]
 
 _MOST_CIRCUITS = 1000
+# An attempt may end so much later than its call's deadline, and tell how it ended then.
+_OVERRUN = 0.25
+_TIMER_SLACK = 0.05
 # Of our own side, and nothing of the server's.
 _OURS = (
     errors.ConfigurationError,
@@ -43,8 +47,10 @@ _OURS = (
 )
 # The server did its part: the reply is too long for our limits, or not what was asked for.
 _ANSWERED = (errors.ResponseTooLarge, errors.OutputError)
-_DOWN = (errors.InternalServerError, errors.OverloadedError)
-_WAITING_PHASES = ("slot", "pacing", "layer", "wait", None)
+# What may hold an error of the server's own words, which has a status there.
+_TOLD_WITHIN = (errors.StreamInterrupted, errors.InvalidResponseError)
+_ASKING_PHASES = ("connect", "send", "headers", "body")
+_REFUSED, _FAILED = 400, 500
 
 
 def _check_count(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -69,14 +75,14 @@ class CircuitBreaker(Value, Layer):
     (529 too), a failed connection, a timeout of connecting or reading, the deadline while the
     server is waited for, an answer that is cut or no HTTP, a stream that breaks. Any status below
     500, a 429 for one, says that the server lives. What is our own (a full pool, a cancelled call,
-    a kept connection that went stale, no file descriptors) says nothing.
+    a kept connection that went stale, no file descriptors, a proxy that refuses us) says nothing.
 
     Args:
         failures: Failures in a row that open the circuit.
         reset_after: Seconds until an open circuit lets probes through.
         probes: Probes at once. The first one that succeeds closes the circuit, one that fails opens
-            it again. A stream is a probe until its end. One of which nobody says how it ended is
-            given up at its call's deadline.
+            it again. A stream is a probe until its end. While nothing is heard of a probe for
+            ``reset_after`` seconds, or after its call's deadline, another one is let through.
 
     Raises:
         ConfigurationError: A value is out of range.
@@ -134,8 +140,8 @@ class _Breaker(BuiltLayer):
         self._layer = layer
         self._now = clock.monotonic
         self._circuits: dict[str, Circuit] = {}
-        # Left by who may take no lock, a finalizer for one.
-        self._notes: deque[tuple[Circuit, Ticket]] = deque()
+        # Left by who may take no lock, a finalizer for one: probes whose streams were left.
+        self._notes: deque[tuple[Circuit, Ticket, str, Call]] = deque()
         self._lock = threading.Lock()
 
     def locks(self) -> list[Any]:
@@ -152,7 +158,6 @@ class _Breaker(BuiltLayer):
     def stats(self) -> BreakerStats:
         """Return the circuits at one moment."""
         with self._lock:
-            self._read_notes()
             now = self._now()
             return BreakerStats(
                 circuits=tuple(
@@ -177,21 +182,28 @@ class _Breaker(BuiltLayer):
         circuit = self._circuits.get(url)
         if circuit is None:
             circuit = self._new_circuit(url)
-        ticket: Ticket | None = circuit.passing if circuit.state == CLOSED else None
+        call = request.call
+        # Read once and without the lock: a ticket while the circuit is closed, and only then.
+        ticket = circuit.phase.passing
         if ticket is None:
-            ticket, refusal = self._ask(circuit, url, request)
-            if ticket is None:
-                return Outcome(error=refusal)
+            asked = self._ask(circuit, url, call)
+            if isinstance(asked, CircuitOpenError):
+                return Outcome(error=asked)
+            ticket = asked
         verdict, word, later = Verdict.NOTHING, "", False
         try:
+            if ticket.first:
+                self._tell(circuit, HALF_OPEN, url, call)
+            before = call.attempts
             outcome = send(request)
-            verdict, word = _verdict(outcome)
-            if request.streaming and outcome.error is None:
-                later = True
-                request.at_end(_End(self, circuit, ticket, url, request))
+            if call.attempts > before:
+                verdict, word = _verdict(outcome)
+                if request.streaming and outcome.error is None:
+                    request.at_end(_End(self, circuit, ticket, url, call))
+                    later = True
         finally:
             if not later:
-                self.report(circuit, ticket, verdict, word, url, request)
+                self.report(circuit, ticket, verdict, word, url, call)
         return outcome
 
     def _new_circuit(self, url: str) -> Circuit:
@@ -199,33 +211,29 @@ class _Breaker(BuiltLayer):
         made = Circuit(layer.failures, layer.reset_after, layer.probes)
         with self._lock:
             if len(self._circuits) >= _MOST_CIRCUITS:
-                calm = [one for one, circuit in self._circuits.items() if circuit.state == CLOSED]
-                for old in calm[: _MOST_CIRCUITS // 2]:
-                    del self._circuits[old]
+                self._forget_some()
             return self._circuits.setdefault(url, made)
 
-    def _ask(
-        self, circuit: Circuit, url: str, request: CallRequest
-    ) -> tuple[Ticket | None, CircuitOpenError | None]:
+    def _forget_some(self) -> None:
+        # The oldest, and of those that are closed first.
+        circuits = self._circuits
+        for url in sorted(circuits, key=lambda one: circuits[one].state != CLOSED)[
+            : _MOST_CIRCUITS // 2
+        ]:
+            del circuits[url]
+
+    def _ask(self, circuit: Circuit, url: str, call: Call) -> Ticket | CircuitOpenError:
         with self._lock:
-            self._read_notes()
-            before, now = circuit.state, self._now()
-            ticket = circuit.admit(now, request.call.end)
-            after, retry_in, last = circuit.state, circuit.retry_in(now), circuit.last
-        if after != before:
-            request.tell(events.CircuitChanged, base_url=url, state=after)
-        if ticket is not None:
-            return ticket, None
-        return None, _refusal(url, after, retry_in, last)
+            now = self._now()
+            closed = self._read_notes(now)
+            ticket = circuit.admit(now, call.end + _OVERRUN)
+            state, retry_in, last = circuit.state, circuit.retry_in(now), circuit.last
+        for one in closed:
+            self._tell(*one)
+        return _refusal(url, state, retry_in, last) if ticket is None else ticket
 
     def report(
-        self,
-        circuit: Circuit,
-        ticket: Ticket,
-        verdict: Verdict,
-        word: str,
-        url: str,
-        request: CallRequest,
+        self, circuit: Circuit, ticket: Ticket, verdict: Verdict, word: str, url: str, call: Call
     ) -> None:
         """Take the verdict of an attempt."""
         if not ticket.number and (
@@ -234,45 +242,63 @@ class _Breaker(BuiltLayer):
             # Nearly every one, and it changes nothing.
             return
         with self._lock:
-            self._read_notes()
-            changed = circuit.report(ticket, verdict, self._now(), word)
-            state = circuit.state
-        if changed:
-            request.tell(events.CircuitChanged, base_url=url, state=state)
+            now = self._now()
+            changes = self._read_notes(now)
+            if circuit.report(ticket, verdict, now, word):
+                changes.append((circuit, circuit.state, url, call))
+        for one in changes:
+            self._tell(*one)
 
-    def leave_note(self, circuit: Circuit, ticket: Ticket) -> None:
-        """Let a ticket be given back by the next who looks; safe at any instant."""
+    def _tell(self, circuit: Circuit, state: str, url: str, call: Call) -> None:
+        # A thread that was held up says nothing that is over: the last word is how it is.
+        if circuit.state == state:
+            call.tell_of(events.CircuitChanged, base_url=url, state=state)
+
+    def left(self, circuit: Circuit, ticket: Ticket, url: str, call: Call) -> None:
+        """Take note that a stream was left after it began; safe at any instant, without a lock."""
         if ticket.number:
-            self._notes.append((circuit, ticket))
+            self._notes.append((circuit, ticket, url, call))
+        elif ticket is circuit.phase.passing:
+            circuit.failed = 0
 
-    def _read_notes(self) -> None:
+    def _read_notes(self, now: float) -> list[tuple[Circuit, str, str, Call]]:
+        closed = []
         while self._notes:
-            circuit, ticket = self._notes.popleft()
-            circuit.report(ticket, Verdict.NOTHING, 0.0)
+            circuit, ticket, url, call = self._notes.popleft()
+            if circuit.report(ticket, Verdict.LIVES, now):
+                closed.append((circuit, circuit.state, url, call))
+        return closed
 
 
 class _End:
     """What a stream says of its server at its end."""
 
     def __init__(
-        self, breaker: _Breaker, circuit: Circuit, ticket: Ticket, url: str, request: CallRequest
+        self, breaker: _Breaker, circuit: Circuit, ticket: Ticket, url: str, call: Call
     ) -> None:
         self._breaker = breaker
         self._circuit = circuit
         self._ticket = ticket
         self._url = url
-        self._request = request
+        self._call: Call | None = call
 
     def __call__(self, outcome: Outcome[Any] | None) -> None:
         """Report; with None, which may come from a finalizer, by a note."""
+        call, self._call = self._call, None  # which has this: a circle would live on
+        if call is None:
+            return
         if outcome is None:
-            self._breaker.leave_note(self._circuit, self._ticket)
+            self._breaker.left(self._circuit, self._ticket, self._url, call)
             return
         verdict, word = _verdict(outcome)
-        if isinstance(outcome.error, errors.StreamInterrupted) and self._request.call.left() <= 0:
+        if isinstance(outcome.error, errors.StreamInterrupted) and call.left() <= _TIMER_SLACK:
             # The deadline spans the reader's own time, too.
             verdict = Verdict.NOTHING
-        self._breaker.report(self._circuit, self._ticket, verdict, word, self._url, self._request)
+        elif verdict is Verdict.NOTHING:
+            # Cancelled after it began: whoever does so with every stream must not wait for ever for
+            # one that says that the server lives.
+            verdict = Verdict.LIVES
+        self._breaker.report(self._circuit, self._ticket, verdict, word, self._url, call)
 
 
 def _verdict(outcome: Outcome[Any]) -> tuple[Verdict, str]:
@@ -280,22 +306,38 @@ def _verdict(outcome: Outcome[Any]) -> tuple[Verdict, str]:
     error = outcome.error
     if error is None or isinstance(error, _ANSWERED):
         return Verdict.LIVES, ""
-    word = type(error).__name__
-    if isinstance(error, errors.APIStatusError):
-        status = error.status_code or 0
-        # A stream may say so within a success.
-        down = status >= 500 or isinstance(error, _DOWN)
-        word = f"{word} {status}" if status else word
-        return (Verdict.FAILS if down else Verdict.LIVES), word
+    status, word = _status_of(error), type(error).__name__
+    if status >= _REFUSED:
+        word = f"{word} {status}"
+    if isinstance(error, errors.InternalServerError):
+        # Within a success it may have the status of that.
+        return Verdict.FAILS, word
+    if isinstance(error, errors.APIStatusError) or (isinstance(error, _TOLD_WITHIN) and status):
+        return (Verdict.FAILS if status >= _FAILED else Verdict.LIVES), word
+    return (Verdict.NOTHING if _is_ours(error, outcome) else Verdict.FAILS), word
+
+
+def _status_of(error: errors.TermaiHttpError) -> int:
+    """Return the status that an error is, or would have been had it come before a success."""
+    if not isinstance(error, _TOLD_WITHIN):
+        return error.status_code or 0
+    if error.code is None:
+        return 0
+    return payload_error({"type": error.code}, "", "", []).status_code or 0
+
+
+def _is_ours(error: errors.TermaiHttpError, outcome: Outcome[Any]) -> bool:
+    """Tell whether an error is of our own side, and says nothing of the server."""
     if isinstance(error, _OURS):
-        return Verdict.NOTHING, word
-    if isinstance(error, errors.DeadlineExceeded) and error.phase in _WAITING_PHASES:
-        return Verdict.NOTHING, word
+        return True
+    if isinstance(error, errors.DeadlineExceeded):
+        return error.phase not in _ASKING_PHASES
+    if isinstance(error, errors.ProxyError) and _REFUSED <= (error.status_code or 0) < _FAILED:
+        # It wants other credentials, or forbids the host.
+        return True
     attempt = outcome.attempt
     stale = attempt is not None and attempt.reused and not attempt.received
-    if stale and isinstance(error, errors.APIConnectionError):
-        return Verdict.NOTHING, word
-    return Verdict.FAILS, word
+    return stale and isinstance(error, errors.APIConnectionError)
 
 
 def _refusal(url: str, state: str, retry_in: float, last: str) -> CircuitOpenError:
@@ -309,4 +351,4 @@ def _refusal(url: str, state: str, retry_in: float, last: str) -> CircuitOpenErr
 
 def _origin(url: str) -> str:
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    return f"{parts.scheme}://{parts.netloc.lower()}"

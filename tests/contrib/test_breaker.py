@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import pickle
 import sys
 import threading
@@ -12,15 +13,12 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import termai_http
-from termai_http import Client, HttpClientConfig, RequestHandler, RetryConfig, errors, events
+from termai_http import Client, HttpClientConfig, RequestHandler, RetryConfig, events
 from termai_http._call import Clock
-from termai_http.contrib._circuit import CLOSED, HALF_OPEN, OPEN, Circuit, Ticket, Verdict
-from termai_http.contrib.breaker import CircuitBreaker, _Breaker, _verdict
-from termai_http.layers import Outcome
+from termai_http.contrib._circuit import CLOSED, HALF_OPEN, OPEN
+from termai_http.contrib.breaker import CircuitBreaker
 from termai_http.testing import (
     CloseAfterRead,
     CutAfter,
@@ -31,6 +29,7 @@ from termai_http.testing import (
     Silent,
     Status,
 )
+from tests.faults.rows_process import Child
 
 ONCE = RetryConfig(max_attempts=1)
 PATIENCE = 30.0
@@ -85,152 +84,6 @@ def circuit_of(client: Client) -> Any:
     """Return the figures of the one circuit there is."""
     (circuit,) = client.stats().layers["breaker"].circuits
     return circuit
-
-
-class TestCircuit:
-    """The states, without a thread and without a clock."""
-
-    def test_failures_in_a_row_open_it(self) -> None:
-        """A success between them begins the row anew."""
-        circuit = Circuit(2, 10.0, 1)
-        for verdict in (Verdict.FAILS, Verdict.LIVES, Verdict.FAILS, Verdict.NOTHING):
-            assert not circuit.report(circuit.passing, verdict, 0.0)
-        assert circuit.state == CLOSED
-        assert circuit.report(circuit.passing, Verdict.FAILS, 5.0, "Some 503")
-        assert (circuit.state, circuit.opened, circuit.last) == (OPEN, 1, "Some 503")
-        assert circuit.admit(5.0, 99.0) is None
-        assert (circuit.retry_in(7.0), circuit.refused) == (8.0, 1)
-
-    def test_a_probe_decides(self) -> None:
-        """One that succeeds closes the circuit, one that fails opens it for the whole time."""
-        circuit = opened()
-        probe = circuit.admit(10.0, 99.0)
-        assert probe is not None
-        assert circuit.state == HALF_OPEN
-        assert circuit.admit(10.0, 99.0) is None
-        assert circuit.report(probe, Verdict.FAILS, 11.0)
-        assert (circuit.state, circuit.retry_in(11.0)) == (OPEN, 10.0)
-        probe = circuit.admit(21.0, 99.0)
-        assert probe is not None
-        assert circuit.report(probe, Verdict.LIVES, 22.0)
-        assert (circuit.state, circuit.failed) == (CLOSED, 0)
-
-    def test_a_probe_that_says_nothing_lets_another_try(self) -> None:
-        """The circuit stays half-open, and cannot be stuck there."""
-        circuit = opened()
-        probe = circuit.admit(10.0, 99.0)
-        assert probe is not None
-        assert not circuit.report(probe, Verdict.NOTHING, 11.0)
-        assert circuit.admit(11.0, 99.0) is not None
-
-    def test_a_probe_of_which_nobody_reports_is_given_up(self) -> None:
-        """Its call is over then; what it reports later is too late."""
-        circuit = opened()
-        lost = circuit.admit(10.0, 15.0)
-        assert lost is not None
-        assert circuit.retry_in(10.0) == 5.0
-        assert circuit.admit(14.9, 99.0) is None
-        second = circuit.admit(15.0, 99.0)
-        assert second is not None
-        assert not circuit.report(lost, Verdict.LIVES, 16.0)
-        assert circuit.state == HALF_OPEN
-        assert circuit.report(second, Verdict.LIVES, 17.0)
-
-    def test_what_began_before_a_change_is_too_late(self) -> None:
-        """A call of the good days neither closes an open circuit nor opens it for longer."""
-        circuit = Circuit(1, 10.0, 1)
-        early = circuit.passing
-        circuit.report(early, Verdict.FAILS, 0.0)
-        for verdict in Verdict:
-            assert not circuit.report(early, verdict, 5.0)
-        assert (circuit.state, circuit.retry_in(5.0)) == (OPEN, 5.0)
-
-    @given(
-        st.integers(1, 3),
-        st.lists(st.tuples(st.sampled_from(["admit", "report"]), st.sampled_from(list(Verdict)))),
-    )
-    def test_there_are_never_more_probes_than_allowed(
-        self, probes: int, steps: list[tuple[str, Verdict]]
-    ) -> None:
-        """Whatever the order, and it comes back once the server lives and time passes."""
-        circuit, now = opened(probes), 10.0
-        out: list[Ticket] = []
-        for step, verdict in steps:
-            now += 1.0
-            if step == "admit" and (ticket := circuit.admit(now, now + 50.0)):
-                out.append(ticket)
-            elif out:
-                circuit.report(out.pop(0), verdict, now)
-            assert len(circuit._probing) <= probes
-            assert circuit.state == HALF_OPEN or not circuit._probing
-        ticket = circuit.admit(now + 100.0, now + 200.0)
-        assert ticket is not None
-        circuit.report(ticket, Verdict.LIVES, now + 100.0)
-        assert circuit.state == CLOSED
-
-
-def opened(probes: int = 1) -> Circuit:
-    """Return a circuit that opened at 0.0, for 10 seconds."""
-    circuit = Circuit(1, 10.0, probes)
-    circuit.report(circuit.passing, Verdict.FAILS, 0.0)
-    return circuit
-
-
-class TestVerdict:
-    """What an error says of a server."""
-
-    @pytest.mark.parametrize(
-        ("error", "verdict"),
-        [
-            (errors.InternalServerError("", status_code=500), Verdict.FAILS),
-            (errors.OverloadedError("", status_code=529), Verdict.FAILS),
-            (errors.OverloadedError("", status_code=200), Verdict.FAILS),
-            (errors.InternalServerError("", status_code=200), Verdict.FAILS),
-            (errors.APIConnectionError(""), Verdict.FAILS),
-            (errors.DNSError(""), Verdict.FAILS),
-            (errors.ConnectTimeout(""), Verdict.FAILS),
-            (errors.ReadTimeout(""), Verdict.FAILS),
-            (errors.DeadlineExceeded("", phase="headers"), Verdict.FAILS),
-            (errors.TruncatedResponse(""), Verdict.FAILS),
-            (errors.ProtocolError(""), Verdict.FAILS),
-            (errors.StreamInterrupted(""), Verdict.FAILS),
-            (errors.RateLimitError("", status_code=429), Verdict.LIVES),
-            (errors.QuotaExceededError("", status_code=402), Verdict.LIVES),
-            (errors.BadRequestError("", status_code=400), Verdict.LIVES),
-            (errors.ConflictError("", status_code=409), Verdict.LIVES),
-            (errors.OutputError(""), Verdict.LIVES),
-            (errors.ResponseTooLarge(""), Verdict.LIVES),
-            (errors.ResourceError(""), Verdict.NOTHING),
-            (errors.PoolTimeout(""), Verdict.NOTHING),
-            (errors.DeadlineExceeded("", phase="slot"), Verdict.NOTHING),
-            (errors.DeadlineExceeded("", phase="pacing"), Verdict.NOTHING),
-            (errors.CallCancelled(""), Verdict.NOTHING),
-            (errors.ClientClosed(""), Verdict.NOTHING),
-            (errors.ConfigurationError(""), Verdict.NOTHING),
-        ],
-        ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
-    )
-    def test_each_class_of_error_has_one(
-        self, error: errors.TermaiHttpError, verdict: Verdict
-    ) -> None:
-        """A refusal is an answer; what is our own says nothing."""
-        assert _verdict(Outcome(error=error))[0] is verdict
-
-    def test_a_kept_connection_that_went_stale_says_nothing(self) -> None:
-        """The server closed it while it was idle, as it may."""
-        attempt: Any = mock.Mock(reused=True, received=0)
-        stale: Outcome[Any] = Outcome(error=errors.APIConnectionError(""), attempt=attempt)
-        assert _verdict(stale)[0] is Verdict.NOTHING
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("failures", 0), ("failures", 1.5), ("probes", 0), ("reset_after", 0), ("reset_after", "5")],
-)
-def test_a_bad_value_is_refused_by_name(name: str, value: Any) -> None:
-    """When the description is made."""
-    with pytest.raises(termai_http.ConfigurationError, match=name):
-        CircuitBreaker(**{name: value})
 
 
 def test_an_open_circuit_refuses_without_a_socket(
@@ -325,20 +178,98 @@ def test_a_stream_reports_at_its_end(client: Client, server: Server, time: Time)
     assert circuit_of(client).state == CLOSED
 
 
-def test_a_probe_whose_stream_is_left_lets_another_try(
-    client: Client, server: Server, time: Time
+def test_a_refusal_within_a_stream_trips_nothing(client: Client, server: Server) -> None:
+    """It is what the status would have been: too many tokens a minute, and the server lives."""
+    for _ in range(4):
+        server.script(ErrorEvent(after=3, code="rate_limit_exceeded"))
+        with (
+            client.stream("hello you there", **options(server)) as stream,
+            pytest.raises(termai_http.StreamInterrupted),
+        ):
+            list(stream)
+    assert (circuit_of(client).state, circuit_of(client).failures) == (CLOSED, 0)
+
+
+def test_an_answer_that_is_handed_out_counts_by_its_status(client: Client, server: Server) -> None:
+    """``RequestHandler`` returns a 503, and the circuit of its origin opens all the same."""
+    handler, headers = RequestHandler(client), {"Authorization": "Bearer k"}
+    url = f"{server.openai_url}/chat/completions"
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    for _ in range(2):
+        server.script(Status(503))
+        assert handler.post_json(url, headers, body).status_code == 503
+    with pytest.raises(termai_http.CircuitOpenError):
+        handler.post_json(url, headers, body)
+    assert (circuit_of(client).base_url, circuit_of(client).state) == (server.url, OPEN)
+
+
+def test_the_next_target_answers_while_the_circuit_of_the_first_is_open(
+    client: Client, server: Server
 ) -> None:
-    """Left or dropped it says nothing; its right goes back."""
+    """The first one is not asked at all."""
+    fail(client, server)
+    with Server() as other:
+        target = termai_http.Target("second", base_url=other.url, api_key="k")
+        before = len(server.requests)
+        reply = client.chat("hi", fallback=[target], **options(server))
+        assert (reply.text, reply.attempts, len(other.requests)) == ("You said: hi", 1, 1)
+        assert len(server.requests) == before
+
+
+def test_nothing_shows_key_or_prompt(client: Client, server: Server) -> None:
+    """Neither the refusal, nor the figures, nor the events."""
+    heard: list[Any] = []
+    client.listen(heard.append)
+    asked = {**options(server), "api_key": "sk-canary-key", "max_tokens": 5}
+    for _ in range(3):
+        server.script(Status(503))
+        with pytest.raises(termai_http.TermaiHttpError) as caught:
+            client.chat("canary-prompt", **asked)
+    error = caught.value
+    assert isinstance(error, termai_http.CircuitOpenError)
+    shown = [error, vars(error), pickle.dumps(error), client.stats(), heard]
+    assert "CircuitChanged" in str(heard)
+    assert "canary" not in "".join(map(repr, shown)) + str(error)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_leaves_a_server_alone_that_is_down(client: Client, server: Server) -> None:
+    """It knows what its parent knew, and neither hears of the other's end."""
+    fail(client, server)
+    before = len(server.requests)
+
+    def ask() -> str:
+        with pytest.raises(termai_http.CircuitOpenError) as caught:
+            client.chat("hi", **options(server))
+        return type(caught.value).__name__
+
+    assert Child(ask).result() == "CircuitOpenError"
+    assert len(server.requests) == before
+    assert circuit_of(client).refused == 0
+
+
+@pytest.mark.parametrize("how", ["left", "dropped", "cancelled"])
+def test_a_probe_whose_stream_is_left_closes_the_circuit(
+    client: Client, server: Server, time: Time, how: str
+) -> None:
+    """It began, so the server lives; a program that reads no stream to its end goes on."""
+    heard: list[str] = []
+    client.listen(lambda e: heard.append(e.state) if isinstance(e, events.CircuitChanged) else None)
     fail(client, server)
     time.ahead = 31.0
-    with client.stream("hi", **options(server)):
-        pass
-    held: Any = client.stream("hi", **options(server))
-    del held
-    gc.collect()
+    stream: Any = client.stream("hello you there", **options(server))
     assert circuit_of(client).state == HALF_OPEN
+    if how == "left":
+        stream.close()
+    elif how == "cancelled":
+        stream.cancel()
+        with pytest.raises(termai_http.CallCancelled):
+            list(stream)
+    del stream
+    gc.collect()
     assert client.chat("hi", **options(server)).text == "You said: hi"
     assert circuit_of(client).state == CLOSED
+    assert heard == [OPEN, HALF_OPEN, CLOSED]
 
 
 def test_an_interrupted_probe_lets_another_try(
@@ -416,33 +347,6 @@ def test_calls_are_not_made_one_after_the_other(time: Time, server: Server) -> N
         texts = pool.map(lambda _: client.chat("hi", **options(server)).text, range(32))
         assert set(texts) == {"You said: hi"}
         assert circuit_of(client).state == CLOSED
-
-
-def test_a_forked_child_keeps_what_is_known_and_no_probe() -> None:
-    """Another lock, and the parent's probe is none of the child's."""
-    layer = CircuitBreaker(failures=1)
-    breaker = layer.build(HttpClientConfig(), Clock())
-    assert isinstance(breaker, _Breaker)
-    circuit = breaker._new_circuit("http://a")
-    circuit.report(circuit.passing, Verdict.FAILS, -100.0)
-    assert circuit.admit(0.0, 1e9) is not None
-    (lock,) = breaker.locks()
-    with lock:
-        breaker.start_over()
-    assert breaker.locks() != [lock]
-    assert circuit.admit(0.0, 1e9) is not None
-
-
-def test_few_circuits_are_kept(time: Time) -> None:
-    """Base URLs without end do not pile up; those that are open stay."""
-    breaker = CircuitBreaker(failures=1).build(HttpClientConfig(), time.clock())
-    assert isinstance(breaker, _Breaker)
-    bad = breaker._new_circuit("http://bad")
-    bad.report(bad.passing, Verdict.FAILS, 0.0)
-    for number in range(1500):
-        breaker._new_circuit(f"http://{number}")
-    assert len(breaker._circuits) <= 1000
-    assert breaker._circuits["http://bad"] is bad
 
 
 def test_a_short_deadline_while_the_server_is_silent_counts(client: Client, server: Server) -> None:
