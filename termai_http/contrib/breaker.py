@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from .. import errors, events
+from .._log import log
 from .._numbers import is_number, is_whole
 from .._values import Value
 from ..dialects._errors import payload_error
@@ -251,8 +252,16 @@ class _Breaker(BuiltLayer):
 
     def _tell(self, circuit: Circuit, state: str, url: str, call: Call) -> None:
         # A thread that was held up says nothing that is over: the last word is how it is.
-        if circuit.state == state:
-            call.tell_of(events.CircuitChanged, base_url=url, state=state)
+        if circuit.state != state:
+            return
+        if state == OPEN:
+            log.warning(
+                "The circuit of %s is open after %s: for %g s its calls are refused",
+                urlsplit(url).netloc,
+                circuit.last,
+                self._layer.reset_after,
+            )
+        call.tell_of(events.CircuitChanged, base_url=url, state=state)
 
     def left(self, circuit: Circuit, ticket: Ticket, url: str, call: Call) -> None:
         """Take note that a stream was left after it began; safe at any instant, without a lock."""

@@ -86,6 +86,21 @@ def circuit_of(client: Client) -> Any:
     return circuit
 
 
+def test_an_opened_circuit_is_warned_of_once(
+    client: Client, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With whose it is, what failed last and for how long; not of every call that is refused."""
+    fail(client, server)
+    for _ in range(2):
+        with pytest.raises(termai_http.CircuitOpenError):
+            client.chat("hi", **options(server))
+    (record,) = (one for one in caplog.records if "circuit" in one.getMessage())
+    assert record.levelname == "WARNING"
+    assert record.getMessage().endswith(
+        "is open after InternalServerError 503: for 30 s its calls are refused"
+    )
+
+
 def test_an_open_circuit_refuses_without_a_socket(
     client: Client, server: Server, time: Time
 ) -> None:
