@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from ._markdown import code_html, escaped, safe_markdown
-from ._stats_text import dollars, model_lines, ranked, unknown_costs
+from ._stats_text import dollars, layer_rows, model_lines, ranked, unknown_costs
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -91,7 +91,8 @@ def stats_html(
         rows = [*_call_rows(calls), *_model_rows(calls), *_counted(calls)]
     else:
         whole = cast("ClientStats", stats)
-        own = [*_connection_rows(whole), *_side_rows(whole), *_model_rows(calls)]
+        layers = [_row(*row) for row in layer_rows(whole)]
+        own = [*_connection_rows(whole), *_side_rows(whole), *layers, *_model_rows(calls)]
         rows = [*_call_rows(calls), *own, *_counted(calls)]
     return _table(rows, title, below)
 

@@ -75,7 +75,11 @@ class BuiltLayer:
         """Hear every event of the client, where it is on."""
 
     def stats(self) -> Any:
-        """Return what ``stats().layers`` shows of it, a frozen value; None for nothing."""
+        """Return what ``stats().layers`` shows of it, a frozen value; None for nothing.
+
+        Where that has a method ``rows()``, the tables for people show what it returns, a list of
+        ``(name, figure, remark)``, each a text.
+        """
         return None
 
     def locks(self) -> list[Any]:

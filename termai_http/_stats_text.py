@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .metrics import ClientStats, HttpStats
 
-__all__ = ["dollars", "model_lines", "ranked", "stats_text", "unknown_costs"]
+__all__ = ["dollars", "layer_rows", "model_lines", "ranked", "stats_text", "unknown_costs"]
 
 _Row = tuple[str, str, str]
 _MOST_MODELS = 10
@@ -17,7 +17,7 @@ _MOST_MODELS = 10
 def stats_text(stats: ClientStats) -> str:
     """Lay a client's figures out as a table for people."""
     calls = stats.calls
-    rows = [*_of_calls(calls), *_of_connections(stats), *_of_sides(stats)]
+    rows = [*_of_calls(calls), *_of_connections(stats), *_of_sides(stats), *layer_rows(stats)]
     rows += [(f"  {name}", f"{n}", how) for name, n, how in model_lines(calls)]
     rows += [(f"  retry: {cause}", f"{n}", "") for cause, n in ranked(calls.retries_by_cause)]
     rows += [(f"  failed: {name}", f"{n}", "") for name, n in ranked(calls.failures_by_class)]
@@ -62,6 +62,14 @@ def _of_sides(stats: ClientStats) -> Iterator[_Row]:
     for name, calls in (("pooled", stats.pooled_calls), ("unpooled", stats.unpooled_calls)):
         how = f"{calls.success_rate:.1%} succeeded, {_percentiles(calls)}"
         yield f"  {name}", f"{calls.total_requests}", how
+
+
+def layer_rows(stats: ClientStats) -> Iterator[_Row]:
+    """Yield what the layers say of themselves for people."""
+    for figures in stats.layers.values():
+        rows = getattr(figures, "rows", None)
+        if callable(rows):
+            yield from rows()
 
 
 def model_lines(calls: HttpStats) -> Iterator[tuple[str, int, str]]:

@@ -47,6 +47,12 @@ class CacheStats(Value):
     stored: int = 0
     errors: int = 0
 
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return its row in a table."""
+        errors = f", {self.errors:,} errors of its store" if self.errors else ""
+        how = f"{self.misses:,} missed, {self.stored:,} stored{errors}"
+        return [("cache", f"{self.hits + self.shared:,} answered", how)]
+
 
 def live() -> list[BuiltCache]:
     """Return the caches that clients of this process have."""

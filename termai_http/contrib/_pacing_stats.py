@@ -8,6 +8,8 @@ from .._values import Value
 
 __all__ = ["KnownLimit", "PacedKey", "PacingStats"]
 
+_MOST_ROWS = 10
+
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class KnownLimit(Value):
@@ -67,6 +69,18 @@ class PacingStats(Value):
     """
 
     keys: tuple[PacedKey, ...] = ()
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return a row for each of the ten keys that were called most."""
+        rows = []
+        for key in sorted(self.keys, key=lambda one: -one.started)[:_MOST_ROWS]:
+            how = f"{key.started:,} started, {key.refused:,} refused"
+            if key.held:
+                how += f", {key.held:,} held back for {key.held_seconds:,.1f} s"
+            if key.paused_for > 0:
+                how += f", paused for {key.paused_for:.1f} s more"
+            rows.append((f"pacing: {key.model or key.host}", f"{key.waiting:,} waiting", how))
+        return rows
 
     @property
     def waiting(self) -> int:

@@ -133,6 +133,18 @@ class BreakerStats(Value):
 
     circuits: tuple[CircuitStats, ...] = ()
 
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return a row for each circuit that was opened, and one for all others."""
+        calm = sum(1 for one in self.circuits if not one.opened)
+        rows = [("circuits", f"{calm:,} closed", "never opened")] if calm else []
+        for one in self.circuits:
+            if one.opened:
+                how = f"opened {one.opened:,} times, refused {one.refused:,}"
+                if one.state != CLOSED:
+                    how += f", after {one.last_failure}; a probe in {one.retry_in:.0f} s"
+                rows.append((f"circuit: {urlsplit(one.base_url).netloc}", one.state, how))
+        return rows
+
 
 class _Breaker(BuiltLayer):
     """The circuits of one client."""
