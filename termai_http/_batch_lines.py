@@ -93,6 +93,8 @@ def _error(error: TermaiHttpError) -> dict[str, Any]:
     names = ("status_code", "code", "request_id", "attempts", "maybe_billed")
     fields |= {name: getattr(error, name) for name in names}
     fields["elapsed"] = None if error.elapsed is None else round(error.elapsed, 3)
+    if error.fallbacks:
+        fields["fallbacks"] = [_failed(one) for one in error.fallbacks]
     return fields
 
 

@@ -62,7 +62,7 @@ def check_targets(
         if entry.base_url is None:
             continue
         try:
-            check_url(entry.base_url, allow_http=allow_http)
+            check_url(entry.base_url, allow_http=allow_http, name="base_url")
         except ConfigurationError as error:
             error.message = f"{place}: {error.message}"
             raise

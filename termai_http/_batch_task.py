@@ -125,7 +125,7 @@ class Tasks(Value):
         _check_proxies(self.config)
         for url in (self.options.get("base_url"), *self.base_urls.values()):
             if url is not None:
-                check_url(url, allow_http=self.config.allow_http)
+                check_url(url, allow_http=self.config.allow_http, name="base_url")
 
     @classmethod
     def of(

@@ -89,6 +89,7 @@ class Call:
         number: Its number in this process.
         pooled: Whether it uses the shared pool.
         started: Monotonic instant of its entry.
+        entered: That of the entry from which its timeout counts: of the first target's call.
         end: Monotonic instant that nothing of it outlives.
         limited: Whether a limit around the call, and not its own timeout, set ``end``.
         attempts: HTTP exchanges begun.
@@ -110,6 +111,7 @@ class Call:
             "ambiguous",
             "attempts",
             "causes",
+            "entered",
         ),
         *("clock", "end", "endings", "limited", "maybe_billed", "model", "number", "pooled"),
         *("provider", "retries_denied", "started", "tell"),
@@ -129,6 +131,7 @@ class Call:
         self.provider = provider
         self.model = model
         self.started = clock.monotonic() if started is None else started
+        self.entered = self.started
         self.end = self.started + min(timeout, _LONGEST_WAIT)
         self.limited = False
         self.pooled = True

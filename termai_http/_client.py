@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -124,10 +124,17 @@ class Client(ClientBatches, ClientQueries):
 
         Returns:
             A function that ends it at once; the end of calls that run is not heard any more.
-            What a listener raises is logged and breaks no call.
+            A second time it does nothing. What a listener raises is logged and breaks no call.
         """
         self._core.listeners.add(listener)
-        return lambda: self._core.listeners.remove(listener)
+        held = [listener]
+
+        def stop() -> None:
+            # Who listens by an equal one, or a second time, goes on.
+            with suppress(IndexError):
+                self._core.listeners.remove(held.pop())
+
+        return stop
 
     @described
     def listening(self, listener: Listener) -> AbstractContextManager[None]:

@@ -192,6 +192,8 @@ class Core:
         self._notice_fork()
         seconds = timeout if job.timeout is None else job.timeout
         call = Call(seconds, self.clock, job.provider, job.model, job.started, self._process)
+        if job.entered is not None:
+            call.entered = job.entered
         limit = ambient_limit()
         if limit is not None and limit < call.end:
             call.end, call.limited = limit, True

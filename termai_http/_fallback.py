@@ -11,9 +11,10 @@ import attrs
 from . import errors
 from ._ambient import limit as ambient_limit
 from ._failed_target import FailedTarget
-from ._log import log
+from ._importing import importing
 from ._options import CallOptions, Target
 from ._retry import config_for
+from ._secrets import without_lone_surrogates
 from ._target import Account, provider_of
 from ._values import Value
 from .models import ChatRequest
@@ -40,6 +41,9 @@ _REQUEST_TIMEOUT = 408
 # Whoever holds a call back so that it does not begin too late leaves time for another target.
 _HELD_BACK = "pacing"
 _LEAST_USEFUL = 0.05
+_NO_TIME = "No time was left to ask the other targets of fallback=."
+# A server that is silent takes all of the time where nothing says otherwise.
+_PATIENCE = " HttpClientConfig(read_timeout=...) keeps some for them."
 
 
 def goes_on(error: errors.TermaiHttpError) -> bool:
@@ -94,7 +98,8 @@ def targets_of(
     for index, entry in enumerate(options.fallback or ()):
         target = Target(entry) if isinstance(entry, str) else entry
         yield Aim(
-            where=f"fallback[{index}] ({target.model}): ",
+            # Which goes before the model's name is checked, and must be one that can be printed.
+            where=f"fallback[{index}] ({without_lone_surrogates(target.model)}): ",
             account=Account(provider=target.provider or provider_of(target.model)),
             request=attrs.evolve(request, model=target.model),
             options=attrs.evolve(neutral, **{name: getattr(target, name) for name in _OWN}),
@@ -142,7 +147,7 @@ def walk(
         later = len(jobs) - 1 - number
         most = max(1, min(policies[number].max_attempts, attempts - later))
         job.retry = policies[number].evolve(max_attempts=most)
-        job.started, job.timeout = begun, end - begun
+        job.entered, job.started, job.timeout = entered, begun, end - begun
         result = send(number, failed, begun - entered)
         if not isinstance(result, errors.TermaiHttpError):
             return result
@@ -150,9 +155,11 @@ def walk(
         attempts -= error.attempts
         before, begun = begun, now()
         if not later or not goes_on(error):
+            if later and isinstance(error, errors.DeadlineExceeded):
+                _add(error, _NO_TIME + (_PATIENCE if error.phase == "headers" else ""))
             break
         if _last_instant(end) - begun < _LEAST_USEFUL:
-            _add(error, "No time was left to ask the other targets of fallback=.")
+            _add(error, _NO_TIME)
             break
         failed += (_failed(error, job, begun - before),)
         _log_step(failed[-1], jobs[number + 1])
@@ -184,13 +191,9 @@ def _host_of(job: Job) -> str:
 
 
 def _log_step(failed: FailedTarget, following: Job) -> None:
-    log.warning(
-        "Falling back to %s at %s after %d attempts: %s",
-        following.model,
-        _host_of(following),
-        failed.attempts,
-        failed,
-    )
+    with importing():
+        from ._log_events import tell_fallback
+    tell_fallback(failed, following.model or "", _host_of(following))
 
 
 def _told(

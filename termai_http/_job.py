@@ -50,6 +50,7 @@ class Job(Value):
         cancel: A ``CancelToken``.
         rollout_key: Whose call it is, where the pool is used by a share of calls; None draws.
         started: Monotonic instant of the call's entry; None means when it is run.
+        entered: That of the ``chat()`` that asks several targets; None where it is ``started``.
         fresh: Whether its first attempt must open a connection.
         for_requests: Whether its answer must be one of requests.
         streaming: Whether its answer is read piece by piece.
@@ -71,6 +72,7 @@ class Job(Value):
     cancel: CancelToken | None = None
     rollout_key: str | int | bytes | None = attrs.field(default=None, repr=False)
     started: float | None = None
+    entered: float | None = None
     fresh: bool = False
     for_requests: bool = False
     streaming: bool = False

@@ -17,8 +17,9 @@ from ._log import log
 
 if TYPE_CHECKING:
     from ._events import Event, RetryScheduled
+    from ._failed_target import FailedTarget
 
-__all__ = ["fields_of", "tell", "tell_retry"]
+__all__ = ["fields_of", "tell", "tell_fallback", "tell_retry"]
 
 _LONGEST = 200
 _LONGEST_LINE = 1000
@@ -60,6 +61,49 @@ def tell_retry(event: RetryScheduled) -> None:
         _printable(event.request_id or "none"),
         extra=fields_of(event),
     )
+
+
+def tell_fallback(failed: FailedTarget, model: str, host: str) -> None:
+    """Warn that a target did not answer, and say who is asked now.
+
+    Args:
+        failed: Who did not answer, and why.
+        model: The next one's.
+        host: Where that is asked.
+    """
+    if not log.isEnabledFor(logging.WARNING):
+        return
+    log.warning(
+        "Falling back to %s at %s after %d attempt%s: %s",
+        _printable(model),
+        _printable(host),
+        failed.attempts,
+        "" if failed.attempts == 1 else "s",
+        _printable(str(failed), _LONGEST_LINE),
+        extra=_fallback_fields(failed, model),
+    )
+
+
+def _fallback_fields(failed: FailedTarget, model: str) -> dict[str, Any]:
+    host, port = _host_and_port(f"//{failed.host}")
+    told = {
+        "event": "Fallback",
+        "call_id": None,
+        "provider": failed.provider,
+        "model": failed.model,
+        "error": failed.error,
+        "status": failed.status_code,
+        "request_id": failed.request_id,
+        "attempts": failed.attempts,
+        "elapsed": failed.elapsed,
+        "host": host,
+        "port": port,
+        "fallback": model,
+    }
+    return {
+        _PREFIX + name: _printable(value) if isinstance(value, str) else value
+        for name, value in told.items()
+    }
 
 
 def fields_of(event: Event) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def _timeout(attempt: Attempt, host: str, *, connecting: bool) -> errors.APITime
 def deadline_exceeded(attempt: Attempt) -> errors.DeadlineExceeded:
     """Build the error for a deadline that passed during an attempt."""
     call = attempt.call
-    seconds, where = call.end - call.started, _WHERE[attempt.phase]
+    seconds, where = call.end - call.entered, _WHERE[attempt.phase]
     message = f"The deadline of {seconds:g} s passed {where}."
     if call.limited and seconds > 0:
         message = f"The {seconds:.3g} s that a limit around this call left it passed {where}."

@@ -27,6 +27,9 @@ PROVIDERS = ("openai", "claude")
 APIS = ("chat", "responses")
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# Whoever has several keys may take them for what fallback= is a list of. As a model's name one
+# would go out in a body, into logs, metrics and spans.
+_KEY = re.compile(r"sk-[A-Za-z0-9_-]{17}")
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 
 _OPTIONS = (
@@ -157,13 +160,8 @@ def _check_extra_headers(instance: Any, attribute: attrs.Attribute[Any], value: 
 
 
 def _check_callable(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and not callable(value):
-        raise ConfigurationError(
-            f"{attribute.name} must be a function of one event, or None, "
-            f"not {type(value).__name__}."
-        )
     if value is not None:
-        check_listener(value)
+        check_listener(value, attribute.name)
 
 
 def _check_mapping(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -188,6 +186,10 @@ def _as_secret(key: Any) -> Any:
 def _check_model(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, str) or not value.strip():
         raise InvalidRequestError("A Target's model must be a non-empty text.")
+    if _KEY.match(value):
+        raise InvalidRequestError(
+            "A Target's model looks like an API key; write Target(model, api_key=...)."
+        )
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -248,6 +250,10 @@ def _check_fallback(instance: Any, attribute: attrs.Attribute[Any], value: Any) 
             raise InvalidRequestError(
                 f"fallback[{index}] must be a model's name or a Target, "
                 f"not {type(entry).__name__ if not isinstance(entry, str) else 'an empty text'}."
+            )
+        if isinstance(entry, str) and _KEY.match(entry):
+            raise InvalidRequestError(
+                f"fallback[{index}] looks like an API key; write Target(model, api_key=...)."
             )
 
 

@@ -255,13 +255,18 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_url(url: object, *, allow_http: bool) -> str:
+def check_url(url: object, *, allow_http: bool, name: str = "url") -> str:
     """Return the URL of a request of its own, checked.
+
+    Args:
+        url: The URL.
+        allow_http: As in the configuration.
+        name: What it is called where it was given.
 
     Raises:
         ConfigurationError: It cannot be used, or would send the request in the clear.
     """
-    _split(url, "url", allow_http)
+    _split(url, name, allow_http)
     return str(url)
 
 

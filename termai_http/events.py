@@ -79,12 +79,25 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def check_listener(listener: Any) -> None:
-    """Let a listener say that it cannot be one, by a method ``check_listening``.
+def check_listener(listener: Any, name: str = "listener") -> None:
+    """Refuse what cannot be one; a listener may say so itself, by a method ``check_listening``.
+
+    Args:
+        listener: What shall hear events.
+        name: What it is called where it was given.
 
     Raises:
         ConfigurationError: It cannot.
     """
+    # A class that was not called: each event would make an instance, or fail to.
+    unmade = isinstance(listener, type) and any("__call__" in vars(x) for x in listener.__mro__)
+    if not callable(listener) or unmade:
+        with importing():
+            from .errors import ConfigurationError
+        given = f"the class {listener.__name__}; write {listener.__name__}()" if unmade else None
+        raise ConfigurationError(
+            f"{name} must be a function of one event, not {given or type(listener).__name__}."
+        )
     check = getattr(listener, "check_listening", None)
     if check is not None:
         check()
@@ -149,8 +162,11 @@ class Listeners:
         with self._lock:
             self._failed.discard(id(listener))
             left = list(self.everybody)
-            with contextlib.suppress(ValueError):
-                left.remove(listener)
+            for number, one in enumerate(left):
+                # Of two equal ones each may have calls that it heard the begin of.
+                if one is listener:
+                    del left[number]
+                    break
             self.everybody = tuple(left)
 
     @contextlib.contextmanager

@@ -78,6 +78,14 @@ def test_an_example_prints_what_it_promises(
     assert len(termai_server.connections) <= 8
 
 
+def test_the_metrics_show_calls_that_fail(termai_server: Server) -> None:
+    """They are what a page of metrics is for: the script tells them and goes on."""
+    termai_server.fail_when(lambda request: Status(402))
+    printed = run(EXAMPLES / "prometheus_metrics.py")
+    assert printed.count('requests_total{model="') == 2
+    assert printed.count('outcome="QuotaExceededError"') >= 2
+
+
 def test_a_conversation_is_kept_and_continued(termai_server: Server, tmp_path: Path) -> None:
     """What was said is there at the next start, and the file may not be anything else."""
     path = tmp_path / "talk.json"

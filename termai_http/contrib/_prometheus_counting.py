@@ -74,6 +74,8 @@ class Counting:
         # Of calls that run: their labels, and the host whose connection each has.
         self._running: dict[int, tuple[str, str]] = {}
         self._holding: dict[int, str] = {}
+        # Why they wait for another attempt, which may never come.
+        self._waiting: dict[int, str] = {}
         self._circuits: dict[str, tuple[str, str]] = {}
 
     def count(self, event: Any) -> None:
@@ -106,6 +108,7 @@ class Counting:
 
     def _end_call(self, event: Any) -> None:
         self._give_back(event)
+        self._waiting.pop(event.call_id, None)
         who = self._running.pop(event.call_id, None)
         if who is not None:
             self._of("requests_in_flight", *who).dec()
@@ -141,8 +144,14 @@ class Counting:
         self._give_back(event)
         self._of("attempts", *self._who(event), self._word("cause", event.cause)).inc()
 
-    def _retried(self, event: Any) -> None:
-        self._of("retries", *self._who(event), self._word("cause", event.cause)).inc()
+    def _will_retry(self, event: Any) -> None:
+        if event.call_id in self._running:
+            self._waiting[event.call_id] = event.cause
+
+    def _attempt_started(self, event: Any) -> None:
+        cause = self._waiting.pop(event.call_id, None)
+        if cause is not None:
+            self._of("retries", *self._who(event), self._word("cause", cause)).inc()
 
     def _first_token(self, event: Any) -> None:
         self._of("time_to_first_token_seconds", *self._who(event)).observe(event.elapsed)
@@ -206,7 +215,8 @@ class Counting:
         "CallFailed": _failed,
         "AttemptSucceeded": _attempt_succeeded,
         "AttemptFailed": _attempt_failed,
-        "RetryScheduled": _retried,
+        "AttemptStarted": _attempt_started,
+        "RetryScheduled": _will_retry,
         "FirstToken": _first_token,
         "SlotWaited": _slot_waited,
         "ConnectionOpened": _opened,

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Instruments", "instruments_of", "multiprocess_folder", "prometheus_client"]
 
-# A few: a listener between two of ours may itself make a call.
-_REMEMBERED = 4
-
 
 def prometheus_client() -> ModuleType:
     """Return the library.
@@ -71,7 +68,7 @@ class Instruments:
         self._lock = threading.RLock()
         self._busy = False
         self._later: deque[Event] = deque()
-        self._heard = threading.local()
+        self._known: dict[int, weakref.ref[Event]] = {}
         self._counting = Counting(self._made)
 
     def hear(self, event: Event) -> None:
@@ -90,13 +87,15 @@ class Instruments:
                 self._busy = False
 
     def _is_known(self, event: Event) -> bool:
-        """Tell whether another one of ours handed the same record on, in this thread as all do."""
-        heard: deque[Event] | None = getattr(self._heard, "events", None)
-        if heard is None:
-            heard = self._heard.events = deque(maxlen=_REMEMBERED)
-        if any(event is one for one in heard):
+        """Tell whether another one of ours handed the same record on.
+
+        It is known for as long as it lives, whatever happens meanwhile: a listener between two of
+        ours may itself make calls.
+        """
+        known, number = self._known, id(event)
+        if number in known:
             return True
-        heard.append(event)
+        known[number] = weakref.ref(event, lambda ref: known.pop(number, None))
         return False
 
     def locks(self) -> list[Any]:

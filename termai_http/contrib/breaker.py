@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from .. import errors, events
+from .._importing import importing
 from .._log import log
 from .._numbers import is_number, is_whole
 from .._values import Value
@@ -267,11 +268,19 @@ class _Breaker(BuiltLayer):
         if circuit.state != state:
             return
         if state == OPEN:
+            who: dict[str, Any] = {
+                "call_id": call.number,
+                "provider": call.provider,
+                "model": call.model,
+            }
+            with importing():
+                from .._log_events import fields_of
             log.warning(
                 "The circuit of %s is open after %s: for %g s its calls are refused",
                 urlsplit(url).netloc,
                 circuit.last,
                 self._layer.reset_after,
+                extra=fields_of(events.CircuitChanged(**who, base_url=url, state=state)),
             )
         call.tell_of(events.CircuitChanged, base_url=url, state=state)
 

@@ -99,6 +99,16 @@ def test_an_opened_circuit_is_warned_of_once(
     assert record.getMessage().endswith(
         "is open after InternalServerError 503: for 30 s its calls are refused"
     )
+    told = {name: value for name, value in vars(record).items() if name.startswith("termai_")}
+    assert told.pop("termai_call_id") > 0
+    assert told == {
+        "termai_event": "CircuitChanged",
+        "termai_provider": "openai",
+        "termai_model": "m",
+        "termai_host": "127.0.0.1",
+        "termai_port": server.port,
+        "termai_state": "open",
+    }
 
 
 def test_an_open_circuit_refuses_without_a_socket(

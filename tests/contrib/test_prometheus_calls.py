@@ -11,9 +11,17 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from termai_http import Client, HttpClientConfig, RetryConfig, TermaiHttpError
+from termai_http import (
+    Client,
+    HttpClientConfig,
+    InternalServerError,
+    RetryConfig,
+    TermaiHttpError,
+)
+from termai_http.contrib import _prometheus_instruments
+from termai_http.contrib.breaker import CircuitBreaker
 from termai_http.contrib.prometheus import Prometheus
-from termai_http.events import Listeners
+from termai_http.events import CallSucceeded, Listeners
 from termai_http.testing import NoEnd, Server, Status
 
 OPENAI = {"provider": "openai", "model": "gpt-5.5"}
@@ -131,6 +139,45 @@ def test_a_wait_for_a_slot_is_seen(
         stream.close()
     waits = {"outcome": "gave_up"}
     assert registry.get_sample_value("termai_http_pool_wait_seconds_count", waits) == 1
+
+
+def test_a_retry_that_is_not_made_is_none(
+    registry: CollectorRegistry, server: Server, options: dict[str, Any], fast: RetryConfig
+) -> None:
+    """Where a circuit refuses the attempt that was scheduled, as ``stats()`` counts."""
+    layers = (CircuitBreaker(failures=2), Prometheus(registry=registry))
+    server.script(*[Status(503)] * 2)
+    with (
+        Client(HttpClientConfig(retry=fast, trust_env=False, layers=layers)) as client,
+        pytest.raises(InternalServerError),
+    ):
+        client.chat("Hello", **options)
+    assert client.stats().calls.total_retries == 1
+    labels = {**OPENAI, "cause": "503"}
+    assert registry.get_sample_value("termai_http_retries_total", labels) == 1
+    (instruments,) = _prometheus_instruments._shared.of[registry].values()
+    assert instruments._counting._waiting == {}
+
+
+def test_a_call_made_by_a_listener_between_changes_no_count(
+    registry: CollectorRegistry, options: dict[str, Any]
+) -> None:
+    """An event counts once also where a listener between two of ours makes calls itself."""
+    counts = Prometheus(registry=registry)
+    with Client(HttpClientConfig(trust_env=False, layers=(counts,))) as client:
+
+        def ask_again(event: Any) -> None:
+            if isinstance(event, CallSucceeded) and event.model == "gpt-5.5":
+                for _ in range(5):
+                    client.chat("And?", **{**options, "model": "inner"})
+
+        client.listen(counts)
+        client.listen(ask_again)
+        client.chat("Hello", **options)
+    for model, calls in (("gpt-5.5", 1), ("inner", 5)):
+        labels = {"provider": "openai", "model": model, "outcome": "success"}
+        assert registry.get_sample_value("termai_http_requests_total", labels) == calls
+        assert registry.get_sample_value("termai_http_attempts_total", labels) == calls
 
 
 def test_32_threads_are_counted_right(

@@ -173,7 +173,7 @@ SECRET = "sk-a-secret-that-nothing-shows-0123"
         ({"extra_headers": {"Api-Key": SECRET}}, "extra_headers .*Api-Key .*api_key_env="),
         ({"extra_headers": {"X-Api-Token": SECRET}}, "extra_headers .*X-Api-Token .*api_key_env="),
         ({"extra_query": {"key": SECRET}}, "extra_query .*key .*api_key_env="),
-        ({"base_url": f"https://user:{SECRET}@localhost/v1"}, "user name or password"),
+        ({"base_url": f"https://user:{SECRET}@localhost/v1"}, "base_url .*user name or password"),
     ],
 )
 def test_what_must_not_travel_is_refused_at_the_call(options: dict[str, Any], word: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import runpy
@@ -305,21 +306,26 @@ def test_one_deadline_spans_all(pair: Pair) -> None:
     """The second gets what the first left; its error counts from the call's entry."""
     pair.asked.script(Silent())
     pair.next.script(Delay(30))
-    with client_with(read_timeout=0.3) as client, pytest.raises(DeadlineExceeded) as caught:
-        client.chat(PROMPT, timeout=0.5, **pair.options)
+    with client_with(read_timeout=0.5) as client, pytest.raises(DeadlineExceeded) as caught:
+        client.chat(PROMPT, timeout=0.9, **pair.options)
     error = caught.value
     (failed,) = error.fallbacks
     assert failed.error == "ReadTimeout"
-    assert 0.3 <= failed.elapsed < 0.5 <= error.elapsed  # type: ignore[operator]
+    assert 0.5 <= failed.elapsed < 0.9 <= error.elapsed  # type: ignore[operator]
+    assert "No time was left" not in str(error)
+    # As the caller gave it, and not what was left of it for the last one.
+    assert str(error).startswith("The deadline of 0.9 s passed")
     assert error.maybe_billed
     assert pair.counts == (1, 1)
 
 
 def test_a_deadline_that_is_over_asks_nobody(pair: Pair) -> None:
-    """Where the first took all the time, its own error is raised."""
+    """Where the first took all the time, its own error is raised, and says why nobody was asked."""
     pair.asked.script(Silent())
     with client_with() as client, pytest.raises(DeadlineExceeded) as caught:
         client.chat(PROMPT, timeout=0.1, **pair.options)
+    assert "No time was left to ask the other targets of fallback=. " in str(caught.value)
+    assert "HttpClientConfig(read_timeout=...) keeps some for them." in str(caught.value)
     assert caught.value.fallbacks == ()
     assert pair.counts == (1, 0)
 
@@ -510,6 +516,14 @@ def test_a_wrong_target_is_told_at_the_first_use(
     assert f"fallback[1] ({entry.model}): " in str(caught.value)
     assert pair.counts == (0, 0)
     assert PROMPT not in shown(caught.value)
+
+
+def test_a_name_that_no_request_takes_is_told_in_words_that_can_be_printed(pair: Pair) -> None:
+    """Half a surrogate pair has no encoding, in a message neither."""
+    with client_with() as client, pytest.raises(InvalidRequestError, match="surrogate") as caught:
+        client.chat(PROMPT, model=MODELS[pair.first], fallback=["gpt\ud800"])
+    assert str(caught.value).encode().startswith(b"fallback[0] (gpt")
+    assert pair.counts == (0, 0)
 
 
 def test_a_missing_key_is_told_at_the_first_use(
@@ -756,6 +770,20 @@ def test_a_results_file_keeps_who_failed_and_may_get_a_fallback_later(
         assert secret not in text.replace("You said: " + secret, "")
 
 
+def test_an_errors_line_in_a_results_file_has_who_failed_before(pair: Pair, tmp_path: Any) -> None:
+    """As that of a reply, for programs: the message names them for people."""
+    path = tmp_path / "results.jsonl"
+    for server in pair.servers.values():
+        server.script(Status(402))
+    with client_with() as client:
+        batch = client.chat_many([PROMPT], results=path, return_exceptions=True, **pair.options)
+        (error,) = batch
+    (told,) = json.loads(path.read_text())["error"]["fallbacks"]
+    (failed,) = error.fallbacks
+    assert told == {**attrs.asdict(failed), "elapsed": round(failed.elapsed, 3)}
+    assert PROMPT not in path.read_text()
+
+
 def test_the_example_says_who_answered(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -821,7 +849,8 @@ def test_a_fallback_travels_to_other_processes(pair: Pair, monkeypatch: pytest.M
         ({"api_key": "sk-canary-0123456789"}, "has an api_key, which does not travel"),
         ({"extra_headers": {"X-Api-Key": "sk-canary-0123456789"}}, "may not set X-Api-Key"),
         ({"extra_query": {"key": "sk-canary-0123456789"}}, "may not set key"),
-        ({"base_url": "http://far.example"}, "in the clear"),
+        ({"base_url": "http://far.example"}, "base_url .* in the clear"),
+        ({"base_url": "far.example"}, "base_url must begin"),
     ],
 )
 def test_what_must_not_travel_is_refused(pair: Pair, fields: Any, part: str) -> None:

@@ -309,6 +309,28 @@ def test_a_forked_child_has_its_own_layers(watched: Client, watch: Watch, server
     assert os.waitpid(child, 0)[1] == 0
 
 
+class Shouting:
+    """A listener with a state, which somebody may forget to make."""
+
+    def __call__(self, event: events.Event) -> None:
+        """Hear an event."""
+
+
+class Alike:
+    """A listener that is equal to every other of its kind, as those of one description are."""
+
+    heard = 0
+
+    def __call__(self, event: events.Event) -> None:
+        """Count it."""
+        self.heard += 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Alike)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class TestEvents:
     """What those who listen to one call hear, and to all."""
 
@@ -346,6 +368,41 @@ class TestEvents:
         """What cannot be called is refused before anything is sent."""
         with pytest.raises(termai_http.ConfigurationError, match=name):
             client.chat("hi", model="m", **{name: 3})
+
+    def test_who_stops_twice_stops_nobody_else(self, client: Client, server: Server) -> None:
+        """One may listen twice, and two may be equal: each stop is for its own."""
+        told: list[events.Event] = []
+        hear = told.append
+        one, two = client.listen(hear), client.listen(hear)
+        one()
+        one()
+        client.chat("hi", **options(server))
+        assert [type(event).__name__ for event in told].count("CallSucceeded") == 1
+        two()
+        equal = Alike(), Alike()
+        one, two = [client.listen(each) for each in equal]
+        two()
+        client.chat("hi", **options(server))
+        assert [each.heard > 0 for each in equal] == [True, False]
+        one()
+
+    @pytest.mark.parametrize(
+        ("listener", "said"),
+        [
+            (None, "not NoneType"),
+            (3, "not int"),
+            (Shouting, r"not the class Shouting; write Shouting\(\)"),
+        ],
+    )
+    def test_who_cannot_listen_is_told_so(self, client: Client, listener: Any, said: str) -> None:
+        """It is refused where it is given, in each way, and not in the log of the first call."""
+        with pytest.raises(termai_http.ConfigurationError, match=said):
+            client.listen(listener)
+        with pytest.raises(termai_http.ConfigurationError, match=said), client.listening(listener):
+            pass
+        if listener is not None:
+            with pytest.raises(termai_http.ConfigurationError, match=f"on_event .* {said}"):
+                client.chat("hi", model="m", on_event=listener)
 
     def test_a_listener_of_a_call_that_fails_is_logged_once(
         self, client: Client, server: Server, caplog: pytest.LogCaptureFixture

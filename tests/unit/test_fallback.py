@@ -412,6 +412,7 @@ def test_a_target_is_checked_where_it_is_made(
         (["a", 3], r"fallback\[1\] must be a model's name or a Target, not int"),
         ([" "], r"fallback\[0\] .* not an empty text"),
         ([{"model": "x", "api_key": KEY}], r"fallback\[0\] .* not dict"),
+        (["a", KEY], r"fallback\[1\] looks like an API key; write Target\(model, api_key=...\)"),
     ],
 )
 def test_a_wrong_list_is_refused(fallback: Any, part: str) -> None:
@@ -419,6 +420,14 @@ def test_a_wrong_list_is_refused(fallback: Any, part: str) -> None:
     with pytest.raises(InvalidRequestError, match=part) as caught:
         CallOptions(fallback=fallback)
     assert KEY not in str(caught.value)
+
+
+def test_a_key_is_no_model() -> None:
+    """In a model's place it would be sent, logged and counted; a short name is one all the same."""
+    with pytest.raises(InvalidRequestError, match="looks like an API key") as caught:
+        Target(KEY)
+    assert KEY not in str(caught.value)
+    assert Target("sk-small").model == "sk-small"
 
 
 @pytest.mark.parametrize("fallback", [None, [], ()])

@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 import pytest
 
-from termai_http import _events, _log_events
-from termai_http._log_events import fields_of, tell, tell_retry
+from termai_http import FailedTarget, _events, _log_events
+from termai_http._log_events import fields_of, tell, tell_fallback, tell_retry
 from tests.docs_tables import first_words
 
 WHO: dict[str, Any] = {"call_id": 7, "provider": "openai", "model": "gpt-5.5"}
@@ -164,9 +164,60 @@ def test_a_retry_is_a_warning(kept: list[logging.LogRecord]) -> None:
     }
 
 
+FAILED = FailedTarget(
+    model="gpt-5.5",
+    provider="openai",
+    host="api.openai.com:8443",
+    error="OverloadedError",
+    message="The prompt of somebody.",
+    status_code=529,
+    request_id="req_0",
+    attempts=2,
+    elapsed=1.5,
+)
+
+
+def test_a_step_to_the_next_target_is_a_warning(kept: list[logging.LogRecord]) -> None:
+    """With its fields: who failed, why, and who is asked now; not the server's words."""
+    tell_fallback(FAILED, "claude-opus-5-5", "api.anthropic.com")
+    (record,) = kept
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        "Falling back to claude-opus-5-5 at api.anthropic.com after 2 attempts: "
+        "gpt-5.5 at api.openai.com:8443: OverloadedError 529 (request id req_0)"
+    )
+    assert own(record) == {
+        "termai_event": "Fallback",
+        "termai_call_id": None,
+        "termai_provider": "openai",
+        "termai_model": "gpt-5.5",
+        "termai_error": "OverloadedError",
+        "termai_status": 529,
+        "termai_request_id": "req_0",
+        "termai_attempts": 2,
+        "termai_elapsed": 1.5,
+        "termai_host": "api.openai.com",
+        "termai_port": 8443,
+        "termai_fallback": "claude-opus-5-5",
+    }
+
+
+def test_a_step_keeps_to_what_can_be_printed(kept: list[logging.LogRecord]) -> None:
+    """Names of models come from outside, too, and an odd host breaks nothing."""
+    hostile = "\x1b[2J\r\n\u202e" + "x" * 100_000
+    texts = dict.fromkeys(("model", "provider", "host", "error", "message", "request_id"), hostile)
+    tell_fallback(attrs.evolve(FAILED, attempts=1, **texts), hostile, hostile)
+    (record,) = kept
+    assert " after 1 attempt: " in record.getMessage()
+    assert record.getMessage().isprintable()
+    assert len(record.getMessage()) <= 1500
+    assert json.dumps(own(record), ensure_ascii=False).isprintable()
+
+
 def test_the_fields_are_those_on_the_page() -> None:
     """The page about logs has each name once; every record has those that say whose it is."""
     names = {name for event in EVERY for name in fields_of(event)}
+    names |= set(_log_events._fallback_fields(FAILED, "another"))
     assert sorted(first_words("observability.rst", "Fields of a record")) == sorted(names)
     always = {"termai_event", "termai_call_id", "termai_provider", "termai_model"}
     assert all(always <= set(fields_of(event)) for event in EVERY)
