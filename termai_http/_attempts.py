@@ -57,7 +57,9 @@ def make_attempts(
         wish = _NO_WISH if response is None else server_wish(response.headers, call.clock.wall())
         kind = classify(error, attempt, wish, policy)
         gate = gate or mounted.gate(call, policy, budget)
-        verdict = gate.admit(kind, wish, throttled=error.status_code in _THROTTLED)
+        verdict = gate.admit(
+            kind, wish, throttled=error.status_code in _THROTTLED, forbidden=outcome.why_not
+        )
         _annotate(error, call, kind, wish, verdict)
         if call.tell is not None:
             _tell_failure(call, cause_of(kind, error), error)

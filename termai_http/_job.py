@@ -91,6 +91,8 @@ class Outcome(Value, Generic[T]):
             None where there was none.
         attempt: The attempt that ended so; None where nothing was sent.
         budget: The retry budget of its host.
+        why_not: Why a layer wants no further attempt after this one, told in the error; ``""``
+            where it wants nothing of the kind.
     """
 
     value: T | None = None
@@ -98,6 +100,7 @@ class Outcome(Value, Generic[T]):
     response: Answered | None = None
     attempt: Attempt | None = None
     budget: RetryBudget | None = None
+    why_not: str = ""
 
 
 class CallRequest:

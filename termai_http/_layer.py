@@ -63,7 +63,8 @@ class BuiltLayer:
         """Make one attempt: by ``send``, or not, and then no HTTP exchange was begun.
 
         What is returned without ``send`` is not tried again. Where an attempt was made before, its
-        own error ends the call, and says why it was not tried again.
+        own error ends the call, and says why it was not tried again. ``outcome.why_not`` forbids
+        the wait and the attempt after this one.
 
         Args:
             request: The call. ``request.call.attempts`` were made so far.

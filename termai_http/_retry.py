@@ -178,13 +178,16 @@ class Gate:
         self._budget = budget
         self._bounds: Generator[float, Any, None] | None = None
 
-    def admit(self, kind: Kind, wish: ServerWish, *, throttled: bool = False) -> Verdict:
+    def admit(
+        self, kind: Kind, wish: ServerWish, *, throttled: bool = False, forbidden: str = ""
+    ) -> Verdict:
         """Answer for one failed attempt, and charge what it uses up.
 
         Args:
             kind: What the failure means.
             wish: What the server said of a retry.
             throttled: Whether it said that there were too many requests.
+            forbidden: Why a layer wants no retry; ``""`` where it wants nothing of the kind.
         """
         call, policy = self._call, self._policy
         if call.attempts >= policy.max_attempts or call.interrupted is not None:
@@ -193,6 +196,8 @@ class Gate:
             return Verdict(wait=0.0, fresh=True) if call.left() > 0 else _NO
         if kind is Kind.FINAL or (kind is Kind.READ_TIMEOUT and not policy.retry_read_timeouts):
             return _NO
+        if forbidden:
+            return Verdict(wait=None, why_not=f"not retried: {forbidden}")
         if kind is Kind.AMBIGUOUS:
             if call.ambiguous >= policy.ambiguous_retries:
                 return _NO

@@ -218,6 +218,9 @@ class _Breaker(BuiltLayer):
         finally:
             if not later:
                 self.report(circuit, ticket, verdict, word, url, call)
+        if outcome.error is not None and circuit.phase.passing is None:
+            # Not to wait for a retry that would be refused.
+            outcome.why_not = f"the circuit of {urlsplit(url).netloc} is {circuit.state}"
         return outcome
 
     def _new_circuit(self, url: str) -> Circuit:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
+import attrs
 import pytest
 
 import termai_http
@@ -179,7 +180,7 @@ def test_retries_count_each_by_itself(time: Time, server: Server) -> None:
     retry = RetryConfig(max_attempts=3, base_delay=0)
     with make(time) as client:
         server.script(Status(503), Status(503))
-        with pytest.raises(termai_http.InternalServerError, match="not retried: The circuit of"):
+        with pytest.raises(termai_http.InternalServerError, match="not retried: the circuit of"):
             client.chat("hi", retry=retry, **options(server))
         assert len(server.requests) == 2
 
@@ -382,3 +383,23 @@ def test_a_short_deadline_while_the_server_is_silent_counts(client: Client, serv
             client.chat("hi", timeout=0.05, **options(server))
     assert circuit_of(client).state == OPEN
     assert circuit_of(client).last_failure == "DeadlineExceeded"
+
+
+def test_the_call_that_opens_the_circuit_does_not_wait_for_its_retry(
+    time: Time, server: Server
+) -> None:
+    """It would be refused after the wait; so the next target is asked at once."""
+    waits: list[float] = []
+    layer = CircuitBreaker(failures=1)
+    clock = time.clock()
+    spied = attrs.evolve(clock, wait=lambda waker, seconds: waits.append(seconds) or False)
+    config = HttpClientConfig(trust_env=False, layers=(layer,))
+    server.script(Status(503, headers={"Retry-After": "3"}))
+    with Client(config, _clock=spied) as client, Server() as other:
+        targets = [termai_http.Target("n", base_url=other.url, api_key="k")]
+        reply = client.chat("hi", fallback=targets, **options(server))
+        assert reply.model == "n"
+    (failed,) = reply.fallbacks
+    assert (failed.attempts, failed.error) == (1, "InternalServerError")
+    assert len(server.requests) == 1
+    assert waits == []
