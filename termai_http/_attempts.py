@@ -37,13 +37,26 @@ def make_attempts(
         mounted: The policy as the session has it, which is asked to decide.
         policy: How often and how long.
     """
+    try:
+        return _make_attempts(request, send, mounted, policy)
+    finally:
+        # Torn away, or hidden by a layer that answered in its place.
+        _tell_unknown(request.call)
+
+
+def _make_attempts(
+    request: CallRequest,
+    send: Callable[[CallRequest], Outcome[Any]],
+    mounted: RetryPolicy,
+    policy: RetryConfig,
+) -> Outcome[Any]:
     call = request.call
     gate: Gate | None = None
     last: Outcome[Any] | None = None
     while True:
         if call.interrupted is not None:
             return Outcome(error=_ended(call))
-        outcome = _send(request, send)
+        outcome = send(request)
         error, attempt, budget = outcome.error, outcome.attempt, outcome.budget
         if error is None:
             if budget is not None:
@@ -74,17 +87,6 @@ def make_attempts(
             return outcome
 
 
-def _send(request: CallRequest, send: Callable[[CallRequest], Outcome[Any]]) -> Outcome[Any]:
-    before = request.call.attempts
-    try:
-        return send(request)
-    except BaseException:
-        call = request.call
-        if call.tell is not None and call.attempts > before:
-            _tell_failure(call, "interrupted", None)
-        raise
-
-
 def make_attempt(transport: Transport, request: CallRequest) -> Outcome[Any]:
     """Make one attempt: the innermost of what lies around one."""
     job, call = request.job, request.call
@@ -97,9 +99,12 @@ def make_attempt(transport: Transport, request: CallRequest) -> Outcome[Any]:
             )
         except errors.TermaiHttpError as error:
             return Outcome(error=error.with_traceback(None))
+    # A layer may make more than one in the place of one.
+    _tell_unknown(call)
     attempt = call.begin_attempt(fresh=request.fresh, pooled=request.pooled, limits=request.limits)
     attempt.where = outgoing.route.host, outgoing.route.port
     if call.tell is not None:
+        call.trying = True
         call.tell_of(events.AttemptStarted, attempt=call.attempts)
     answer = transport.exchange(outgoing, attempt, keep_open=request.streaming)
     outcome: Outcome[Any] = Outcome(attempt=attempt, budget=outgoing.route.budget)
@@ -175,16 +180,26 @@ def _ended(call: Call) -> errors.TermaiHttpError:
 def _tell_success(call: Call, outcome: Outcome[Any]) -> None:
     attempt, response = outcome.attempt, outcome.response
     assert attempt is not None
+    status = 0 if response is None else response.status_code
+    found = None if response is None else request_id(response.headers)
+    number, reused, call.trying = call.attempts, attempt.reused, False
     call.tell_of(
         events.AttemptSucceeded,
-        attempt=call.attempts,
-        status_code=response.status_code if response is not None else 0,
-        reused=attempt.reused,
-        request_id=request_id(response.headers) if response is not None else None,
+        attempt=number,
+        status_code=status,
+        reused=reused,
+        request_id=found,
     )
 
 
+def _tell_unknown(call: Call) -> None:
+    """Tell the end of an attempt that began, and of which nobody says how it ended."""
+    if call.trying:
+        _tell_failure(call, "interrupted", None)
+
+
 def _tell_failure(call: Call, cause: str, error: errors.TermaiHttpError | None) -> None:
+    call.trying = False
     call.tell_of(
         events.AttemptFailed,
         attempt=call.attempts,

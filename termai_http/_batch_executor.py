@@ -262,7 +262,8 @@ def _cannot_travel(error: BaseException, task: Task) -> InvalidRequestError:
     else:
         what, billed = "reply cannot travel back from", True
     return InvalidRequestError(
-        f"This {what} the executor's processes ({type(error).__name__}): what it holds, output= "
-        "above all, must be plain data, or a class or function of a module's top level.",
+        f"This {what} the executor's processes ({type(error).__name__}): what goes "
+        "with it, output=, layers= and on_event= above all, must be plain data, or a class or "
+        "function of a module's top level.",
         maybe_billed=billed,
     )

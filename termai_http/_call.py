@@ -99,6 +99,9 @@ class Call:
         retries_denied: Retries that the host's retry budget forbade.
         tell: Tells those who listen to it of an event; None where nobody does.
         endings: Who is to know how it ended.
+        handed: Whether its caller has its stream, which ends the call when it is dropped.
+        streams: Streams made of its answers that nobody dropped before; None where none was made.
+        trying: Whether those who listen heard of an attempt, and of no end of it yet.
     """
 
     __slots__ = (
@@ -114,7 +117,7 @@ class Call:
             "entered",
         ),
         *("clock", "end", "endings", "limited", "maybe_billed", "model", "number", "pooled"),
-        *("provider", "retries_denied", "started", "tell"),
+        *("handed", "provider", "retries_denied", "started", "streams", "tell", "trying"),
     )
 
     def __init__(
@@ -142,6 +145,8 @@ class Call:
         self.retries_denied = 0
         self.tell: Audience | None = None
         self.endings: tuple[Callable[[Any], None], ...] = ()
+        self.handed = self.trying = False
+        self.streams: int | None = None
         self._process = os.getpid() if process is None else process
         self._reason: type[TermaiHttpError] | None = None
         self._waker: Waker | None = None
@@ -185,8 +190,11 @@ class Call:
             self.tell(make(**who, **fields))
 
     def orphan(self) -> None:
-        """End the call in a forked child, whose copy of the socket is the parent's to use."""
-        self._socket = None
+        """End the call in a forked child, whose copy of the socket is the parent's to use.
+
+        Those who listen hear of its end in the parent, and of nothing of it here.
+        """
+        self._socket = self.tell = None
         if self._reason is None:
             self._reason = APIConnectionError
 

@@ -230,6 +230,7 @@ def _begin_stream(
         return _reply(decoded, plan, call, status, headers)
 
     stream = Stream(source, call, finish, forget, reply)
+    call.streams = (call.streams or 0) + 1
     if call.tell is not None:
         call.tell_of(events.FirstToken, elapsed=stream.time_to_first_token)
     stream.fallbacks = plan.failed

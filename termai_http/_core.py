@@ -15,7 +15,7 @@ from . import errors, events
 from ._ambient import limit as ambient_limit
 from ._attempts import make_attempt, make_attempts
 from ._call import AttemptLimits, Call, Clock
-from ._ending import described, end_event, record_of, start_event
+from ._ending import described, end_event, record_of, start_event, tell_layers
 from ._fork import notice_fork, take_part
 from ._importing import importing
 from ._in_flight import CallsInFlight
@@ -186,6 +186,11 @@ class Core:
         finally:
             if outcome is None or outcome.error is not None:
                 self.leave(job, call, outcome)
+            else:
+                call.handed = True
+                if call.streams == 0:
+                    # A layer answers in the place of the one that it dropped.
+                    self.forget(job, call, None)
 
     def _new_call(self, job: Job, timeout: float) -> Call:
         # Before it is in flight: those that are when a fork is noticed are the parent's.
@@ -221,8 +226,9 @@ class Core:
         tell = self.listeners.audience(stack.ears + job.listeners)
         if tell is not None:
             # First: whatever a listener lets through, the end follows the begin.
+            event = start_event(job, call)
             call.tell = tell
-            tell(start_event(job, call))
+            tell(event)
         outcome = stack.call(CallRequest(job, call, limits, read, pooled=pooled))
         if outcome.error is not None:
             described(outcome.error, call)
@@ -247,18 +253,23 @@ class Core:
             described(outcome.error, call)
         self.leave(job, call, outcome, time_to_first_token)
 
-    def forget(self, job: Job, call: Call, time_to_first_token: float) -> None:
+    def forget(self, job: Job, call: Call, time_to_first_token: float | None) -> None:
         """End a call whose stream was dropped, from a finalizer: no lock, no listener."""
+        if not call.handed:
+            # By a layer, which says itself how the call goes on.
+            call.streams = (call.streams or 1) - 1
+            return
         if job.cancel is not None:
             job.cancel.leave(call)
         if self.in_flight.leave(call):
             outcome: Outcome[Any] = Outcome()
-            for ending in call.endings:
-                ending(None)
-            self.metrics.leave_note(record_of(call, outcome, time_to_first_token))
-            if call.tell is not None:
-                event = end_event(job, call, outcome)
-                self.listeners.leave_note(event, call.tell)
+            try:
+                tell_layers(call, None)
+            finally:
+                self.metrics.leave_note(record_of(call, outcome, time_to_first_token))
+                if call.tell is not None:
+                    event = end_event(job, call, outcome)
+                    self.listeners.leave_note(event, call.tell)
 
     def leave(
         self,
@@ -281,18 +292,22 @@ class Core:
             # Once a call, whoever ends it; one that a fork left behind is no call of the child's.
             if call not in self.in_flight:
                 return
-            known = outcome is not None and (error is not None or outcome.value is not None)
-            for ending in call.endings:
-                ending(outcome if known else None)
-            if call.attempts or not unsent:
-                self.metrics.record(record_of(call, outcome, time_to_first_token))
-            if call.tell is not None:
-                call.tell(end_event(job, call, outcome))
+            try:
+                if call.endings:
+                    tell_layers(call, outcome)
+            finally:
+                # What a layer raises is told, too, in a call that is counted and has its end.
+                try:
+                    if call.attempts or not unsent:
+                        self.metrics.record(record_of(call, outcome, time_to_first_token))
+                finally:
+                    if call.tell is not None:
+                        call.tell(end_event(job, call, outcome))
             self.listeners.deliver()
         finally:
+            self.in_flight.leave(call)
             if job.cancel is not None:
                 job.cancel.leave(call)
-            self.in_flight.leave(call)
 
 
 def _names_files(config: HttpClientConfig) -> bool:

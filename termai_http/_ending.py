@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from ._job import Job, Outcome
 from .dialects._errors import request_id
 from .metrics import CallRecord, RecordedFailure
 
-__all__ = ["described", "end_event", "record_of", "start_event"]
+__all__ = ["described", "end_event", "record_of", "start_event", "tell_layers"]
 
 _LONGEST_NAME = 200
 _INTERRUPTED = "Interrupted"
@@ -26,6 +27,16 @@ def described(error: errors.TermaiHttpError, call: Call) -> errors.TermaiHttpErr
     error.attempts = call.attempts
     error.elapsed = call.elapsed()
     return error
+
+
+def tell_layers(call: Call, outcome: Outcome[Any] | None) -> None:
+    """Tell those layers that asked for it how a call ended; each is told, whatever one raises."""
+    known = outcome is not None and (outcome.error is not None or outcome.value is not None)
+    endings, call.endings = call.endings, ()
+    # Taken out first: what they hold of the call, key and prompt above all, would be a cycle.
+    with contextlib.ExitStack() as telling:
+        for ending in reversed(endings):
+            telling.callback(ending, outcome if known else None)
 
 
 def _who(call: Call) -> dict[str, Any]:

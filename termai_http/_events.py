@@ -169,7 +169,7 @@ class AttemptFailed(Event):
     Attributes:
         attempt: Its number in the call.
         cause: The word the metrics count it under; ``"interrupted"`` where something else than an
-            error ended it.
+            error ended it, or a layer kept to itself how it ended.
         status_code: HTTP status, None where there was none.
         request_id: The vendor's id.
         error: The error's class by its name.

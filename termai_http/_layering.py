@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from . import errors
 from ._call import Clock
 from ._job import CallRequest, Outcome
 from ._layer import BuiltLayer, Layer
 from ._log import log
 from .config import HttpClientConfig
+from .events import log_failure
+
+if TYPE_CHECKING:
+    from .events import Event
 
 __all__ = ["LayerSet", "Send", "Stack"]
 
@@ -48,7 +53,25 @@ class Stack:
             if _overrides(layer, "around_call"):
                 call = functools.partial(layer.around_call, send=call)
         self.call = call
-        self.ears = tuple(layer.hear for layer in built if _overrides(layer, "hear"))
+        self.ears = tuple(_Ear(layer) for layer in built if _overrides(layer, "hear"))
+
+
+class _Ear:
+    """Hears events for a layer; that it fails is logged once, and not with every call."""
+
+    __slots__ = ("_failed", "_layer")
+
+    def __init__(self, layer: BuiltLayer) -> None:
+        self._layer = layer
+        self._failed = False
+
+    def __call__(self, event: Event) -> None:
+        try:
+            self._layer.hear(event)
+        except Exception:
+            if not self._failed:
+                self._failed = True
+                log_failure()
 
 
 def _overrides(layer: BuiltLayer, method: str) -> bool:
@@ -83,6 +106,7 @@ class LayerSet:
         self._carry_out = carry_out
         self._attempt = attempt
         self._lock = threading.Lock()
+        self._closed = False
         self._built: dict[Layer, BuiltLayer] = {}
         self._stacks: dict[tuple[Layer, ...], Stack] = {}
         self.usual = self.of(config.layers)
@@ -105,10 +129,18 @@ class LayerSet:
             return built
         # Without the lock: a store may be opened here.
         made = layer.build(self._config, self._clock)
+        if not isinstance(made, BuiltLayer):
+            raise errors.ConfigurationError(
+                f"{type(layer).__name__}.build() must return a BuiltLayer, "
+                f"not {type(made).__name__}."
+            )
         with self._lock:
-            built = self._built.setdefault(layer, made)
-        if built is not made:
-            made.close()
+            closed = self._closed
+            built = made if closed else self._built.setdefault(layer, made)
+        if closed or built is not made:
+            _ask(made.close)
+        if closed:
+            raise errors.ClientClosed("This client is closed.")
         return built
 
     def _forget_some(self) -> None:
@@ -126,27 +158,42 @@ class LayerSet:
         """Return what the layers show of themselves, by name."""
         shown: dict[str, Any] = {}
         for layer, built in list(self._built.items()):
-            figures = built.stats()
+            figures = _ask(built.stats)
             if figures is not None:
-                name, number = layer.name, 1
+                first = getattr(layer, "name", type(layer).__name__)
+                name, number = first, 1
                 while name in shown:
                     number += 1
-                    name = f"{layer.name} {number}"
+                    name = f"{first} {number}"
                 shown[name] = figures
         return shown
 
     def close(self) -> None:
-        """Close every layer."""
+        """Close every layer, and build no more."""
+        with self._lock:
+            self._closed = True
         for built in list(self._built.values()):
-            built.close()
+            _ask(built.close)
 
     def locks(self) -> list[Any]:
         """Return the locks that a fork must not catch in other hands, the outer one first."""
-        inner: Iterable[list[Any]] = (built.locks() for built in list(self._built.values()))
+        inner = [_ask(built.locks) or () for built in list(self._built.values())]
         return [self._lock, *(lock for locks in inner for lock in locks)]
 
     def start_over(self) -> None:
         """Go on in a forked child."""
         self._lock = threading.Lock()
         for built in list(self._built.values()):
-            built.start_over()
+            _ask(built.start_over)
+
+
+def _ask(do: Callable[[], Any]) -> Any:
+    """Let a layer do its part; that one fails must keep neither the others nor the client from it.
+
+    In a forked child above all, where the rest would go on with the parent's connections.
+    """
+    try:
+        return do()
+    except Exception:
+        log.exception("A layer failed in %s()", getattr(do, "__name__", do))
+        return None

@@ -138,11 +138,12 @@ class Slots:
     def replace(self, lease: Lease, idle: deque[Any]) -> Any:
         """Count what was handed out as evicted, and hand out another, None where there is none."""
         with self.lock:
+            # Whoever ends the lease does not tell a second time that it was closed.
+            lease.connected = False
             if lease.number not in self.held:
                 # Taken back meanwhile, past the deadline or in a fork, and counted then.
                 return None
             self._evicted += 1
-            lease.connected = False
             return self._hand_out(lease, idle) if idle else None
 
     def _hand_out(self, lease: Lease, idle: deque[Any]) -> Any:

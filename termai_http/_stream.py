@@ -226,7 +226,7 @@ class Stream:
         self.response: ChatResponse | None = None
         self.time_to_first_token = call.elapsed()
         # Last: one that was torn away while it was made is no stream to end.
-        self._open = True
+        self._open, self._settled = True, False
 
     def __repr__(self) -> str:
         state = "open" if self._open else "read" if self.response is not None else "closed"
@@ -322,7 +322,7 @@ class Stream:
         if isinstance(error, (CallCancelled, ClientClosed)):
             return error
         partial = self.text
-        return StreamInterrupted(
+        broken = StreamInterrupted(
             f"The stream broke after {len(partial)} characters: "
             f"{type(error).__name__}: {error.message}",
             code=error.code,
@@ -333,11 +333,14 @@ class Stream:
             retry_after=error.retry_after,
             partial=partial,
         )
+        broken._source = type(error)
+        return broken
 
     def _end(self, error: BaseException | None) -> None:
         if self._open:
             self._open = False
             self._finish(self, error)
+            self._settled = True
 
     def cancel(self) -> None:
         """End it from any thread: whoever reads it gets ``CallCancelled``."""
@@ -358,7 +361,8 @@ class Stream:
 
     def __del__(self) -> None:
         # The body closes itself when it goes; no lock is taken and no listener hears of it.
-        if getattr(self, "_open", False) and not sys.is_finalizing():
+        # Not asked whether it is open: an interrupt may have torn its end away.
+        if not getattr(self, "_settled", True) and not sys.is_finalizing():
             self._forget(self)
 
     def __enter__(self) -> Stream:

@@ -157,7 +157,8 @@ class Sweeper:
         for sweepable in watched:
             try:
                 dues.append(sweepable.sweep_dropped())
-            except Exception:
+            except BaseException:
+                # A listener's, too: nobody else is to begin where this thread ends unasked.
                 log.exception("Idle connections and overdue streams could not be swept")
         return min((due for due in dues if due is not None), default=None)
 

@@ -203,6 +203,11 @@ def as_layers(value: Any) -> tuple[Layer, ...]:
     for layer in given:
         if isinstance(layer, type) or not callable(getattr(layer, "build", None)):
             raise _refuse("layers", layer, "layers, as CircuitBreaker() is one")
+        if getattr(type(layer), "__hash__", None) is None:
+            raise ConfigurationError(
+                f"layers has a {type(layer).__name__}, which has no hash: a layer's description is "
+                "a frozen value."
+            )
     names = [getattr(layer, "name", type(layer).__name__) for layer in given]
     for name in names:
         if names.count(name) > 1:

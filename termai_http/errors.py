@@ -113,6 +113,7 @@ class TermaiHttpError(Exception):
         fallbacks: Of a call with ``fallback=``, the targets that failed before this one, in order.
     """
 
+    _source: type[TermaiHttpError] | None = None  # the class of what broke a stream
     hint: ClassVar[str] = ""
     """What to do, appended to the text of every instance."""
 

@@ -218,7 +218,7 @@ class Listeners:
         """Log that a listener of the client failed, once a listener."""
         if id(listener) not in self._failed:
             self._failed.add(id(listener))
-            _log_failure()
+            log_failure()
 
 
 class Audience:
@@ -232,7 +232,7 @@ class Audience:
         self._home = home
         self._known = known
         self._own = own
-        self._own_failed = False
+        self._own_failed: tuple[int, ...] = ()
 
     def __call__(self, event: Event) -> None:
         """Hand ``event`` to everybody; what one raises is logged once, and breaks nothing."""
@@ -252,9 +252,9 @@ class Audience:
             try:
                 listener(event)
             except Exception:
-                if not self._own_failed:
-                    self._own_failed = True
-                    _log_failure()
+                if id(listener) not in self._own_failed:
+                    self._own_failed += (id(listener),)
+                    log_failure()
             except BaseException as error:
                 torn = error
         if torn is not None:
@@ -276,5 +276,6 @@ def _line_writer() -> Listener:
     return tell
 
 
-def _log_failure() -> None:
+def log_failure() -> None:
+    """Log what a listener just raised."""
     log.exception("A listener failed; its later failures are not logged")

@@ -337,7 +337,9 @@ class _End:
 def _verdict(outcome: Outcome[Any]) -> tuple[Verdict, str]:
     """Tell what an attempt, or a whole stream, says of the server, and what failed in a word."""
     error = outcome.error
-    if error is None or isinstance(error, _ANSWERED):
+    kind = getattr(error, "_source", None) or type(error)
+    if error is None or issubclass(kind, _ANSWERED):
+        # Within a stream, too, which a limit of ours may break.
         return Verdict.LIVES, ""
     status, word = _status_of(error), type(error).__name__
     if status >= _REFUSED:

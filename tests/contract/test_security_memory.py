@@ -180,6 +180,7 @@ OWN_FIELDS: dict[type[Exception], dict[str, Any]] = {
         "text": "a reply",
         "path": "$.items[2]",
         "usage": termai_http.Usage(input_tokens=3),
+        "cost": 0.25,
     },
     termai_http.CircuitOpenError: {"retry_in": 2.5},
 }

@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 import termai_http
-from termai_http import Client, HttpClientConfig, RequestHandler, RetryConfig, events
+from termai_http import Client, HttpClientConfig, Limits, RequestHandler, RetryConfig, events
 from termai_http._call import Clock
 from termai_http.contrib._circuit import CLOSED, HALF_OPEN, OPEN
 from termai_http.contrib.breaker import CircuitBreaker
@@ -403,3 +403,14 @@ def test_the_call_that_opens_the_circuit_does_not_wait_for_its_retry(
     assert (failed.attempts, failed.error) == (1, "InternalServerError")
     assert len(server.requests) == 1
     assert waits == []
+
+
+def test_a_stream_that_a_limit_of_ours_breaks_trips_nothing(time: Time, server: Server) -> None:
+    """The server did its part, as with a reply in one piece that is too long."""
+    layers = (CircuitBreaker(failures=1),)
+    config = HttpClientConfig(trust_env=False, layers=layers, limits=Limits(body=700))
+    with Client(config, _clock=time.clock()) as client:
+        stream = client.stream("hello you there", **options(server))
+        with stream, pytest.raises(termai_http.StreamInterrupted):
+            list(stream)
+        assert (circuit_of(client).state, circuit_of(client).failures) == (CLOSED, 0)

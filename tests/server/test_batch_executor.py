@@ -39,6 +39,7 @@ from termai_http import (
 )
 from termai_http._ambient import time_limit
 from termai_http._batch_task import _cores, _here, carry_out
+from termai_http.contrib.breaker import CircuitBreaker
 from termai_http.testing import RecordedRequest, Server, Silent, Status
 
 KEY = "sk-executor-0123456789abcdef"
@@ -296,6 +297,19 @@ def test_tools_and_outputs_travel(served: Server) -> None:
     assert [call.name for call in called.tool_calls] == ["weather"]
     assert isinstance(parsed.parsed["name"], str)
     assert parsed.headers["content-type"].startswith("application/json")
+
+
+@pytest.mark.parametrize("name", ["layers", "on_event"])
+def test_what_cannot_travel_is_named(served: Server, name: str) -> None:
+    """A listener, or a description of a layer, of which no other process knows."""
+
+    class Local(CircuitBreaker):
+        pass
+
+    given: Any = [Local()] if name == "layers" else lambda event: None
+    with executor("spawn", 1) as pool, pytest.raises(InvalidRequestError, match=f"{name}="):
+        list(chat_many(["a"], model=MODEL, executor=pool, api_key_env="TEAM_KEY", **{name: given}))
+    assert served.requests == []
 
 
 def test_a_local_class_is_refused_for_processes(served: Server) -> None:

@@ -281,14 +281,15 @@ def test_two_bursts_of_64_open_64_connections(
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("failure", [ValueError("defect"), SystemExit(1)], ids=["error", "exit"])
 def test_one_that_cannot_be_swept_does_not_keep_others_from_it(
-    server: Server, caplog: pytest.LogCaptureFixture
+    server: Server, caplog: pytest.LogCaptureFixture, failure: BaseException
 ) -> None:
-    """A failure in one client is logged, and the sweeper goes on."""
+    """A failure in one client, or in a listener of one, is logged, and the sweeper goes on."""
 
     class Failing:
         def sweep_dropped(self) -> float | None:
-            raise ValueError("defect")
+            raise failure
 
     failing = Failing()
     sweeper.add(failing)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
+from unittest import mock
 
 import attrs
 import pytest
 
 import termai_http
 from termai_http import Client, HttpClientConfig, RequestHandler, RetryConfig, errors, events
-from termai_http._call import Clock
+from termai_http._call import Call, Clock
 from termai_http.layers import BuiltLayer, CallRequest, Layer, Outcome
 from termai_http.testing import CloseAfterRead, CutAfter, Server, Status
 
@@ -227,6 +230,172 @@ def test_a_stream_ends_for_a_layer_after_its_last_event(
     assert layer.ends[2:] == [None, None]
 
 
+def test_what_tears_an_attempts_verdict_away_leaves_a_pair(
+    watched: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Ctrl-C after the answer, and before it is known what follows from it."""
+    heard: list[events.Event] = []
+    with watched.listening(heard.append), monkeypatch.context() as patch:
+        patch.setattr("termai_http._attempts.classify", mock.Mock(side_effect=KeyboardInterrupt))
+        server.script(Status(503))
+        with pytest.raises(KeyboardInterrupt):
+            watched.chat("hi", **options(server))
+    assert [type(event).__name__ for event in heard] == [
+        *("CallStarted", "AttemptStarted", "ConnectionOpened", "AttemptFailed", "CallFailed")
+    ]
+
+
+def test_a_stream_whose_end_is_torn_away_ends_when_it_goes(
+    watched: Client, watch: Watch, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For layers, figures and those who listen: a probe, for one, is not lost."""
+    heard: list[events.Event] = []
+    watched.listen(heard.append)
+    stream: Any = watched.stream("hi", **options(server))
+    with monkeypatch.context() as patch:
+        patch.setattr("termai_http._core.Core.finish", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            list(stream)
+    del stream
+    gc.collect()
+    assert watched.stats().calls.in_flight == 0
+    assert watch.made[0].ends == [None]
+    assert [event for event in heard if isinstance(event, events.CallSucceeded)]
+
+
+class Judging(BuiltLayer):
+    """Lets a stream begin, drops it, and says by itself how that went."""
+
+    def __init__(self, *verdicts: Any) -> None:
+        self.verdicts = list(verdicts)
+
+    def around_attempt(self, request: CallRequest, send: Send) -> Any:
+        """Send and judge."""
+        outcome = send(request)
+        verdict = self.verdicts.pop(0)
+        if isinstance(verdict, Exception):
+            outcome.error, outcome.value = verdict, None  # type: ignore[assignment]
+        elif verdict is not None:
+            outcome.value = verdict
+        return outcome
+
+
+@attrs.frozen(eq=False)
+class Judge(Layer):
+    """Describes one that judges."""
+
+    built: Judging
+    name = "judge"
+
+    def build(self, config: HttpClientConfig, clock: Clock) -> Judging:
+        """Build it."""
+        return self.built
+
+
+@pytest.mark.parametrize("verdict", ["refused", "again", "replaced"])
+def test_a_stream_that_a_layer_drops_does_not_end_its_call(
+    server: Server, fast: RetryConfig, verdict: str
+) -> None:
+    """What its caller gets does: the layer's error, the next attempt's stream, or another value."""
+    refused = errors.InvalidResponseError("Not what was asked for.")
+    again = errors.InternalServerError("Bad words.", status_code=500)
+    built = Judging(*{"refused": (refused,), "again": (again, None), "replaced": ("it",)}[verdict])
+    heard: list[events.Event] = []
+    with Client(HttpClientConfig(trust_env=False, retry=fast, layers=(Judge(built),))) as client:
+        client.listen(heard.append)
+        if verdict == "refused":
+            with pytest.raises(errors.InvalidResponseError):
+                client.stream("hi", retry=RetryConfig(max_attempts=1), **options(server))
+        else:
+            assert "".join(client.stream("hi", **options(server))) in ("it", "You said: hi")
+        calls, active = client.stats().calls, client.stats().active_connections
+    (end,) = (e for e in heard if isinstance(e, (events.CallSucceeded, events.CallFailed)))
+    assert isinstance(end, events.CallFailed) is (verdict == "refused")
+    assert getattr(end, "complete", None) == {"again": True, "replaced": False}.get(verdict)
+    assert (calls.in_flight, calls.total_requests, active) == (0, 1, 0)
+    assert calls.failed_requests == (verdict == "refused")
+
+
+class Failing(BuiltLayer):
+    """Fails when it hears of a call's end."""
+
+    def around_call(self, request: CallRequest, send: Send) -> Outcome[Any]:
+        """Ask for the end."""
+        request.at_end(self.end)
+        return send(request)
+
+    def end(self, outcome: Outcome[Any] | None) -> None:
+        """Fail."""
+        raise ValueError("ending")
+
+
+@attrs.frozen
+class Fail(Layer):
+    """Describes one that fails."""
+
+    name = "fail"
+
+    def build(self, config: HttpClientConfig, clock: Clock) -> Failing:
+        """Build it."""
+        return Failing()
+
+
+def test_a_layer_that_fails_at_the_end_hides_it_from_nobody(server: Server, watch: Watch) -> None:
+    """What it raises comes out of a call that is counted, and has its end for all others."""
+    heard: list[events.Event] = []
+    with Client(HttpClientConfig(trust_env=False, layers=(Fail(), watch))) as client:
+        client.listen(heard.append)
+        with pytest.raises(ValueError, match="ending"):
+            client.chat("hi", **options(server))
+        stream = client.stream("hi", **options(server))
+        with stream, pytest.raises(ValueError, match="ending"):
+            list(stream)
+        calls = client.stats().calls
+    assert (calls.total_requests, calls.in_flight) == (2, 0)
+    assert len(watch.made[0].ends) == 2
+    begun = [event.call_id for event in heard if isinstance(event, events.CallStarted)]
+    ended = [event.call_id for event in heard if isinstance(event, events.CallSucceeded)]
+    assert begun == ended
+
+
+def test_what_a_layer_keeps_for_the_end_goes_with_the_call(server: Server) -> None:
+    """Without the collector: a request that its call kept would keep key and prompt."""
+
+    class Keeping(BuiltLayer):
+        calls: ClassVar[list[weakref.ref[Call]]] = []
+
+        def around_call(self, request: CallRequest, send: Send) -> Outcome[Any]:
+            """Keep the request until its end."""
+            request.at_end(lambda outcome: self.note(request))
+            return send(request)
+
+        def note(self, request: CallRequest) -> None:
+            """Take note of its end."""
+
+        def around_attempt(self, request: CallRequest, send: Send) -> Outcome[Any]:
+            """Take note of the call."""
+            self.calls.append(weakref.ref(request.call))
+            return send(request)
+
+    @attrs.frozen
+    class Keep(Layer):
+        name = "keep"
+
+        def build(self, config: HttpClientConfig, clock: Clock) -> Keeping:
+            """Build it."""
+            return Keeping()
+
+    gc.collect()
+    gc.disable()
+    try:
+        with Client(HttpClientConfig(trust_env=False, layers=(Keep(),))) as client:
+            client.chat("hi", **options(server))
+            assert "".join(client.stream("hi", **options(server)))
+            assert [ref() for ref in Keeping.calls] == [None, None]
+    finally:
+        gc.enable()
+
+
 def test_what_a_layer_refuses_is_not_sent(server: Server, fast: RetryConfig) -> None:
     """Its error is the call's, without an attempt, and the call counts as one that failed."""
     refusal = errors.CircuitOpenError("The circuit is open.")
@@ -277,6 +446,180 @@ def test_something_else_than_an_error_passes_a_layer(
     assert watched.stats().calls.in_flight == 0
 
 
+def refuse_what_was_sent(request: CallRequest, send: Send) -> Outcome[Any]:
+    """Send, and answer with an error of its own."""
+    send(request)
+    return Outcome(error=errors.CircuitOpenError("No."))
+
+
+def answer_for_what_was_sent(request: CallRequest, send: Send) -> Outcome[Any]:
+    """Send, and answer with what came, as one that answers by itself does."""
+    return Outcome(value=send(request).value)
+
+
+def send_twice(request: CallRequest, send: Send) -> Outcome[Any]:
+    """Make two attempts in the place of one."""
+    send(request)
+    return send(request)
+
+
+def return_no_outcome(request: CallRequest, send: Send) -> Any:
+    """Send, and forget to return what came."""
+    send(request)
+
+
+@pytest.mark.parametrize(
+    "around", [refuse_what_was_sent, answer_for_what_was_sent, send_twice, return_no_outcome]
+)
+def test_an_attempt_has_an_end_whatever_a_layer_makes_of_it(
+    server: Server, around: Callable[[CallRequest, Send], Any]
+) -> None:
+    """Those who listen hear of it once for each attempt that was begun, and before the call's."""
+
+    class Around(BuiltLayer):
+        around_attempt = staticmethod(around)  # type: ignore[assignment]
+
+    built = Around()
+
+    @attrs.frozen
+    class Describe(Layer):
+        name = "around"
+
+        def build(self, config: HttpClientConfig, clock: Clock) -> BuiltLayer:
+            """Build it."""
+            return built
+
+    heard: list[events.Event] = []
+    with Client(HttpClientConfig(trust_env=False, layers=(Describe(),))) as client:
+        with client.listening(heard.append), contextlib.suppress(Exception):
+            client.chat("hi", **options(server))
+        assert client.stats().active_connections == 0
+    names = [type(event).__name__ for event in heard if "Connection" not in type(event).__name__]
+    begun = names[1:-1:2]
+    ended = names[2:-1:2]
+    assert names[0] == "CallStarted"
+    assert names[-1] in ("CallSucceeded", "CallFailed")
+    assert begun == ["AttemptStarted"] * len(server.requests)
+    assert len(ended) == len(begun)
+    assert set(ended) <= {"AttemptFailed", "AttemptSucceeded"}
+
+
+class Broken(BuiltLayer):
+    """Fails in whatever the client asks of it beside its calls."""
+
+    def stats(self) -> Any:
+        """Fail."""
+        raise ValueError("stats")
+
+    def locks(self) -> list[Any]:
+        """Fail."""
+        raise ValueError("locks")
+
+    def start_over(self) -> None:
+        """Fail."""
+        raise ValueError("start_over")
+
+    def close(self) -> None:
+        """Fail."""
+        raise ValueError("close")
+
+
+@attrs.frozen
+class Break(Layer):
+    """Describes one that is broken."""
+
+    name = "broken"
+
+    def build(self, config: HttpClientConfig, clock: Clock) -> Broken:
+        """Build it."""
+        return Broken()
+
+
+def test_a_broken_layer_keeps_nothing_from_the_others(
+    server: Server, watch: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged; the figures are there, the others closed, and what is to be told is told."""
+    heard: list[events.Event] = []
+    with Client(HttpClientConfig(trust_env=False, layers=(Break(), watch))) as client:
+        client.chat("hi", **options(server))
+        assert client.stats().layers == {"watch": 2}
+        client.listen(heard.append)
+    assert watch.made[0].closed == 1
+    assert [type(event).__name__ for event in heard] == ["ConnectionClosed"]
+    assert "failed in stats()" in caplog.text
+    assert "failed in close()" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are for systems that have them")
+def test_a_broken_layer_leaves_a_child_no_connection_of_its_parents(
+    server: Server, watch: Watch
+) -> None:
+    """The client begins anew, and the other layers too, whatever one of them raises."""
+    with Client(HttpClientConfig(trust_env=False, layers=(Break(), watch))) as client:
+        client.chat("hi", **options(server))
+        child = os.fork()
+        if child == 0:
+            stats = client.stats()
+            anew = (stats.opened, stats.idle_connections, watch.made[0].forked)
+            os._exit(0 if anew == (0, 0, 1) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_layer_must_be_one(client: Client, server: Server) -> None:
+    """What cannot be told apart, or builds something else, is refused by name."""
+
+    class Unhashable(Layer):
+        __hash__ = None  # type: ignore[assignment]
+        name = "unhashable"
+
+    class Nothing(Layer):
+        name = "nothing"
+
+        def build(self, config: HttpClientConfig, clock: Clock) -> Any:
+            """Forget to return it."""
+
+    for layer in (Unhashable(), Nothing()):
+        for refused in (
+            lambda layer=layer: client.chat("hi", layers=[layer], **options(server)),
+            lambda layer=layer: Client(HttpClientConfig(layers=(layer,))),
+        ):
+            with pytest.raises(termai_http.ConfigurationError, match=type(layer).__name__):
+                refused()
+    assert server.requests == []
+
+
+def test_a_layer_without_a_name_goes_by_its_class(client: Client, server: Server) -> None:
+    """Its figures are there, and those of all others."""
+
+    class Plain:
+        def build(self, config: HttpClientConfig, clock: Clock) -> Watching:
+            """Build it."""
+            return Watching(Watch())
+
+    layers: Any = [Plain()]
+    client.chat("hi", layers=layers, **options(server))
+    assert client.stats().layers == {"Plain": 2}
+
+
+def test_what_is_built_while_the_client_closes_is_closed(server: Server, watch: Watch) -> None:
+    """Nobody would close it later."""
+
+    @attrs.frozen(eq=False)
+    class Late(Layer):
+        client: Client
+        name = "late"
+
+        def build(self, config: HttpClientConfig, clock: Clock) -> BuiltLayer:
+            """Build it, when the client is closed meanwhile."""
+            self.client.close(wait=0)
+            return watch.build(config, clock)
+
+    client = Client(HttpClientConfig(trust_env=False))
+    with pytest.raises(termai_http.ClientClosed):
+        client.chat("hi", layers=[Late(client)], **options(server))
+    assert watch.made[0].closed == 1
+
+
 def test_many_threads_share_one_layer(server: Server) -> None:
     """A layer named by racing calls is built once for all of them."""
     own = Watch(name="own")
@@ -307,6 +650,24 @@ def test_a_forked_child_has_its_own_layers(watched: Client, watch: Watch, server
         free = watch.made[0].lock.acquire(timeout=5)
         os._exit(0 if free and watch.made[0].forked == 1 else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are for systems that have them")
+def test_a_forked_child_hears_nothing_of_its_parents_calls(client: Client, server: Server) -> None:
+    """Its copy of a stream fails; who counts connections would count one closed, never opened."""
+    heard: list[events.Event] = []
+    with client.listening(heard.append):
+        own = client.stream("hello you", **options(server))
+        begun = len(heard)
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(termai_http.StreamInterrupted):
+                list(own)
+            own.close()
+            os._exit(0 if len(heard) == begun else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert "".join(own) == "You said: hello you"
+    assert any(isinstance(event, events.CallSucceeded) for event in heard)
 
 
 class Shouting:
@@ -413,6 +774,44 @@ class TestEvents:
             raise RuntimeError("listener")
 
         assert client.chat("hi", on_event=failing, **options(server)).text == "You said: hi"
+        assert caplog.text.count("A listener failed") == 1
+
+    def test_each_listener_of_a_call_that_fails_is_logged(
+        self, client: Client, server: Server, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The second one, too: it is another's failure."""
+
+        def failing(event: events.Event) -> None:
+            raise RuntimeError("listener")
+
+        def failing_too(event: events.RetryScheduled) -> None:
+            raise RuntimeError("another")
+
+        server.script(Status(503))
+        client.chat("hi", on_event=failing, on_retry=failing_too, **options(server))
+        assert caplog.text.count("A listener failed") == 2
+
+    def test_a_layer_that_cannot_hear_is_logged_once(
+        self, server: Server, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Not with every call."""
+
+        class Deaf(BuiltLayer):
+            def hear(self, event: events.Event) -> None:
+                """Fail."""
+                raise RuntimeError("deaf")
+
+        @attrs.frozen
+        class Describe(Layer):
+            name = "deaf"
+
+            def build(self, config: HttpClientConfig, clock: Clock) -> Deaf:
+                """Build it."""
+                return Deaf()
+
+        with Client(HttpClientConfig(trust_env=False, layers=(Describe(),))) as client:
+            for _ in range(3):
+                client.chat("hi", **options(server))
         assert caplog.text.count("A listener failed") == 1
 
     def test_who_comes_in_the_midst_of_a_call_hears_no_end_of_it(

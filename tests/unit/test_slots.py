@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections import deque
+from types import SimpleNamespace
 
 import pytest
 
@@ -198,3 +200,16 @@ def test_a_slot_granted_to_nobody_is_free() -> None:
     held.end(kept=True)
     figures = slots.figures()
     assert (figures.active, figures.waiting) == (0, 0)
+
+
+def test_a_connection_of_no_use_is_told_once_where_the_slot_was_taken_back() -> None:
+    """It is told as evicted, and must not be told by its lease, which is over, as discarded."""
+    slots = Slots(limit=1, patience=1.0, clock=Clock())
+    lease = Lease(slots, None)
+    conn = SimpleNamespace(lease=None)
+    slots.acquire(lease, deque([(conn, 0.0)]))
+    assert lease.connected
+    slots.release(lease, discarded=True)
+    assert slots.replace(lease, deque()) is None
+    assert not lease.connected
+    assert (slots.figures().evicted, slots.figures().discarded) == (0, 1)
