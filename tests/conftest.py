@@ -26,8 +26,9 @@ _NAMES = {
 }
 
 
-def pytest_collection_finish() -> None:
-    """Let the collections of the tests pass over what the imports made: it stays to the end."""
+@pytest.fixture(scope="module", autouse=True)
+def light_heap() -> None:
+    """Let the collections of a module's tests pass over what was there before: it stays."""
     gc.collect()
     gc.freeze()
 

@@ -455,11 +455,11 @@ def slow_attempts(bench: Bench) -> None:
     """Give time for one attempt and a half."""
 
     def answer(peer: Peer, request: bytes) -> None:
-        peer.wait(0.35)
+        peer.wait(0.5)
         peer.send(_unavailable())
 
     server = bench.answering(answer)
-    seen = bench.chat(server.url, 0.65).must_be("timeout", "status").must_keep_the_deadline()
+    seen = bench.chat(server.url, 0.75).must_be("timeout", "status").must_keep_the_deadline()
     bench.must(len(server.requests) <= 2, f"{len(server.requests)} requests")
     if bench.ours:
         assert type(seen.error) is termai_http.DeadlineExceeded

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import stat
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -161,13 +162,19 @@ def test_threads_append_without_a_loss() -> None:
         for at in range(200):
             pair = [{"role": role, "content": f"{number}/{at}"} for role in ("user", "assistant")]
             conversation.extend(pair)
-            assert len(conversation.messages) % 2 == 0
+            if at % 10 == number:
+                assert len(conversation.messages) % 2 == 0
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
     messages = conversation.messages
     assert len(messages) == 8 * 200 * 2
     assert all(
