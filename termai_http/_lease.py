@@ -107,6 +107,10 @@ class Lease:
             conn.close()
         if number in slots.held:
             self.end(kept=self.kept)
+        else:
+            # Its slot was taken back meanwhile, past the deadline; the connection is closed all the
+            # same, and its holder shall not find it again.
+            slots.out.pop(number, None)
 
 
 class Reader(Protocol):

@@ -51,7 +51,8 @@ class OpenBody:
         self._host = host
         self.reading = False
         self._more = False
-        self._told = False
+        # Taken by the one thread that tells: its reader and who closes it may come at once.
+        self._untold = [True]
         holder.lease.reader = weakref.ref(self)
         # A hook may have read it, or a test made it by hand.
         whole = getattr(response, "_content", None)
@@ -149,8 +150,11 @@ class OpenBody:
             close()
         call = self._attempt.call
         call.let_go()
-        if call.tell is not None and not self._told:
-            self._told = True
+        if call.tell is not None:
+            try:
+                self._untold.pop()
+            except IndexError:
+                return
             tell_if_closed(self._holder.lease, self._attempt)
 
 

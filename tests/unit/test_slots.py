@@ -213,3 +213,19 @@ def test_a_connection_of_no_use_is_told_once_where_the_slot_was_taken_back() -> 
     assert slots.replace(lease, deque()) is None
     assert not lease.connected
     assert (slots.figures().evicted, slots.figures().discarded) == (0, 1)
+
+
+def test_a_connection_whose_slot_was_taken_back_is_closed_once() -> None:
+    """Its holder, collected later, finds it no more."""
+    slots = Slots(limit=1, patience=1.0, clock=Clock())
+    lease = take(slots)
+    holder = LeaseHolder(lease)
+    closed: list[bool] = []
+    conn = SimpleNamespace(lease=None, close=lambda: closed.append(True))
+    slots.out[lease.number] = conn
+    slots.release(lease, discarded=True)
+    lease.abandon()
+    assert slots.out == {}
+    del holder
+    gc.collect()
+    assert closed == [True]
