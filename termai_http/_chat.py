@@ -11,7 +11,7 @@ import attrs
 from . import _json, events
 from ._call import Call
 from ._core import Core
-from ._cost import cost_of
+from ._cost import cost_of, terms_of
 from ._importing import importing
 from ._job import Job, Outcome
 from ._log import log
@@ -59,6 +59,8 @@ class _Plan(Value):
     # Of the targets of ``fallback=`` that were asked before: who they were, and the seconds.
     failed: tuple[FailedTarget, ...] = ()
     before: float = 0.0
+    # What may change the price, without the prompt: a stream asks for it where nothing is hidden.
+    terms: Mapping[str, Any] = attrs.field(factory=dict)
     prices: Mapping[str, Price] | None = attrs.field(default=None, repr=False)
 
     def texts(self) -> list[str]:
@@ -72,7 +74,7 @@ class _Plan(Value):
         return cost_of(
             decoded.raw,
             model=decoded.model,
-            body=self.body,
+            terms=self.terms,
             base_url=self.target.base_url,
             prices=self.prices,
         )
@@ -193,8 +195,14 @@ def _prepare(
     body = encode_body(target, request, options, streaming=streaming)
     if streaming:
         target.dialect.ask_to_stream(body)
-    prices = core.config.prices
-    return _Plan(target=target, options=options, body=body, output=output, prices=prices)
+    return _Plan(
+        target=target,
+        options=options,
+        body=body,
+        output=output,
+        terms=terms_of(body),
+        prices=core.config.prices,
+    )
 
 
 def _begin_stream(

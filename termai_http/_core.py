@@ -179,18 +179,21 @@ class Core:
                 error it stands for.
         """
         call = self._new_call(job, self.config.stream_timeout)
-        outcome: Outcome[T] | None = None
         try:
-            outcome = self._enter(job, call, self._stream_limits, read)
-            return outcome
-        finally:
-            if outcome is None or outcome.error is not None:
+            outcome: Outcome[T] = self._enter(job, call, self._stream_limits, read)
+            if outcome.error is not None:
                 self.leave(job, call, outcome)
-            else:
-                call.handed = True
-                if call.streams == 0:
-                    # A layer answers in the place of the one that it dropped.
-                    self.forget(job, call, None)
+                return outcome
+            call.handed = True
+            if call.streams == 0:
+                # A layer answers in the place of the one that it dropped.
+                self.forget(job, call, None)
+            return outcome
+        except BaseException:
+            # Whatever was opened by then, nobody gets it.
+            call.handed = True
+            self.leave(job, call, None)
+            raise
 
     def _new_call(self, job: Job, timeout: float) -> Call:
         # Before it is in flight: those that are when a fork is noticed are the parent's.
@@ -216,8 +219,9 @@ class Core:
         self.in_flight.join(call)
         pooled = call.pooled = self._rollout.pools(job.rollout_key, self.clock.uniform)
         try:
-            if self._transport is None or self._closed or sys.is_finalizing():
-                self.transport()
+            transport = self._transport
+            if transport is None or self._closed or sys.is_finalizing():
+                transport = self.transport()
             stack = self.layers.usual if job.layers is None else self.layers.of(job.layers)
         except errors.TermaiHttpError as error:
             return Outcome(error=described(error.with_traceback(None), call))
@@ -229,7 +233,8 @@ class Core:
             event = start_event(job, call)
             call.tell = tell
             tell(event)
-        outcome = stack.call(CallRequest(job, call, limits, read, pooled=pooled))
+        session = transport.session
+        outcome = stack.call(CallRequest(job, call, limits, read, pooled=pooled, session=session))
         if outcome.error is not None:
             described(outcome.error, call)
         return outcome

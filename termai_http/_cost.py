@@ -12,12 +12,14 @@ import attrs
 from ._values import Value
 from .prices import PRICES, Price, place_of
 
-__all__ = ["cost_of", "price_of"]
+__all__ = ["cost_of", "price_of", "terms_of"]
 
 _A_MILLION = 1_000_000
 # As the vendors name snapshots of a model: gpt-5.5-2026-04-23, claude-haiku-4-5-20251001.
 _DATED = re.compile(r"(.+)-20\d\d(-?)(?:0[1-9]|1[0-2])\2(?:0[1-9]|[12]\d|3[01])")
 _LONGEST_NAME = 200
+# So many tokens nobody used: whatever says so counts something else.
+_BEYOND = 10**12
 
 # Ordinary service, in the words of all three APIs; any other has other prices.
 _ORDINARY_TIERS = (None, "", "auto", "default", "standard", "standard_only")
@@ -58,11 +60,19 @@ class _Used(Value):
         return self.fresh + self.cached + self.written + self.written_1h
 
 
+def terms_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what in a request may change the price: no prompt stands in it."""
+    terms = {name: body[name] for name in ("model", *_ORDINARY) if name in body}
+    if body.get("web_search_options") is not None:
+        terms["web_search_options"] = True
+    return terms
+
+
 def cost_of(
     raw: Mapping[str, Any],
     *,
     model: str,
-    body: Mapping[str, Any],
+    terms: Mapping[str, Any],
     base_url: str,
     prices: Mapping[str, Price] | None,
 ) -> float | None:
@@ -71,15 +81,15 @@ def cost_of(
     Args:
         raw: All that the vendor sent.
         model: The model that answered, as the vendor names it; ``""`` where it does not.
-        body: The body of the request.
+        terms: What ``terms_of`` found in the request.
         base_url: Where it went.
         prices: The table; None means ``PRICES``.
     """
-    price = price_of(PRICES if prices is None else prices, model, body.get("model"), base_url)
+    price = price_of(PRICES if prices is None else prices, model, terms.get("model"), base_url)
     if price is None:
         return None
     usage = raw.get("usage")
-    if not isinstance(usage, dict) or _has_extras(raw, usage, body):
+    if not isinstance(usage, dict) or _has_extras(raw, usage, terms):
         return None
     if price.base_url is not None and not _is_known(usage):
         return None
@@ -112,13 +122,13 @@ def _without_date(name: str) -> str:
 _place_of = functools.lru_cache(maxsize=256)(place_of)
 
 
-def _has_extras(raw: Mapping[str, Any], usage: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+def _has_extras(raw: Mapping[str, Any], usage: Mapping[str, Any], terms: Mapping[str, Any]) -> bool:
     """Tell whether something was used that has a price of its own, or a tier that has."""
     for name, ordinary in _ORDINARY.items():
         said = usage.get(name, raw.get(name))
-        if (body.get(name) if said is None else said) not in ordinary:
+        if (terms.get(name) if said is None else said) not in ordinary:
             return True
-    if usage.get("inference_geo") not in _ANYWHERE or body.get("web_search_options") is not None:
+    if usage.get("inference_geo") not in _ANYWHERE or terms.get("web_search_options"):
         return True
     if _any_count(usage.get("server_tool_use")):
         return True
@@ -147,11 +157,17 @@ def _is_known(usage: Mapping[str, Any]) -> bool:
 
 
 def _any_count(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_any_count, value.values()))
-    if isinstance(value, list):
-        return any(map(_any_count, value))
-    return isinstance(value, (int, float)) and bool(value)
+    # Without recursion: how deep it is nested is the server's to say.
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            left.extend(one.values())
+        elif isinstance(one, list):
+            left.extend(one)
+        elif isinstance(one, (int, float)) and one:
+            return True
+    return False
 
 
 def _read(usage: Mapping[str, Any]) -> _Used | None:
@@ -163,9 +179,19 @@ def _read(usage: Mapping[str, Any]) -> _Used | None:
     details = _of(usage, "prompt_tokens_details") or _of(usage, "input_tokens_details")
     cached, written = _count(details, "cached_tokens"), _count(details, "cache_write_tokens")
     fresh = prompt - cached - written
-    if not prompt or fresh < 0:
+    if not prompt or fresh < 0 or not _adds_up(usage, prompt, output):
         return None
     return _Used(fresh=fresh, cached=cached, written=written, written_1h=0, output=output)
+
+
+def _adds_up(usage: Mapping[str, Any], prompt: int, output: int) -> bool:
+    """Tell whether nothing was used beside prompt and output, as far as the vendor says.
+
+    Some count what they charge for reasoning in the total only. Embeddings tell no output.
+    """
+    written = [usage[name] for name in ("completion_tokens", "output_tokens") if name in usage]
+    told = not written or any(type(count) is int for count in written)
+    return told and _count(usage, "total_tokens") <= prompt + output
 
 
 def _read_claude(usage: Mapping[str, Any]) -> _Used | None:
@@ -190,10 +216,12 @@ def _of(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _count(counts: Mapping[str, Any], name: str) -> int:
     value = counts.get(name)
-    return value if type(value) is int and value > 0 else 0
+    return min(value, _BEYOND) if type(value) is int and value > 0 else 0
 
 
 def _sum(price: Price, used: _Used) -> float | None:
+    if max(used.prompt(), used.output) >= _BEYOND:
+        return None
     while price.up_to is not None and used.prompt() > price.up_to:
         if price.above is None:
             return None

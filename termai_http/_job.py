@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -22,12 +24,23 @@ if TYPE_CHECKING:
     from ._transport import Answered
     from .events import Event, Listener
 
-__all__ = ["CallRequest", "Job", "Outcome"]
+__all__ = ["CallRequest", "Job", "Outcome", "tells_account"]
 
 T = TypeVar("T")
-_AUTHENTICATING = frozenset({"authorization", "x-api-key", "api-key"})
+# Headers that say whose call it is: the vendors' own, and those of gateways before them.
+_TELLING = re.compile(
+    r"auth|api-?key|token|secret|credential|password|-key\Z|\Aopenai-(?:organization|project)\Z"
+)
+_NOT_TELLING = frozenset({"idempotency-key", "x-idempotency-key"})
 # Known to nobody outside this process, so a digest tells nothing of the key.
 _DIGEST_KEY = secrets.token_bytes(32)
+
+
+@functools.lru_cache(maxsize=1024)
+def tells_account(name: str) -> bool:
+    """Tell whether a header of that name says whose call it is: by its key, or as its tenant."""
+    name = name.lower()
+    return name not in _NOT_TELLING and _TELLING.search(name) is not None
 
 
 @attrs.define(kw_only=True, eq=False, repr=False)
@@ -118,9 +131,12 @@ class CallRequest:
         pooled: Whether the shared pool is used.
         fresh: Whether the next attempt must open a connection.
         outgoing: The request as it goes out; None while it is not made ready.
+        session: The client's ``requests.Session``, whose headers, params and auth go out with it.
     """
 
-    __slots__ = ("call", "fresh", "job", "limits", "outgoing", "pooled", "read", "streaming")
+    __slots__ = (
+        *("call", "fresh", "job", "limits", "outgoing", "pooled", "read", "session", "streaming"),
+    )
 
     def __init__(
         self,
@@ -130,6 +146,7 @@ class CallRequest:
         read: Callable[[Any, Call], Any],
         *,
         pooled: bool,
+        session: Any = None,
     ) -> None:
         self.job = job
         self.call = call
@@ -139,6 +156,7 @@ class CallRequest:
         self.pooled = pooled
         self.fresh = job.fresh
         self.outgoing: Any = None
+        self.session = session
 
     def with_job(self, **changes: Any) -> CallRequest:
         """Return one of the same call that is to do something else."""
@@ -151,16 +169,16 @@ class CallRequest:
         return other
 
     def _like(self, job: Job, read: Callable[[Any, Call], Any]) -> CallRequest:
-        other = CallRequest(job, self.call, self.limits, read, pooled=self.pooled)
+        other = CallRequest(
+            job, self.call, self.limits, read, pooled=self.pooled, session=self.session
+        )
         other.fresh = self.fresh
         return other
 
     def account(self) -> str:
-        """Return a digest of what authenticates, the same for equal keys within this process."""
+        """Return a digest of key and tenant, the same for equal ones within this process."""
         named: Mapping[str, str] = {
-            name.lower(): value
-            for name, value in self.job.headers.items()
-            if name.lower() in _AUTHENTICATING
+            name.lower(): value for name, value in self.job.headers.items() if tells_account(name)
         }
         said = "\n".join(f"{name}:{named[name]}" for name in sorted(named))
         return hmac.new(_DIGEST_KEY, said.encode(), hashlib.sha256).hexdigest()

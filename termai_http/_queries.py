@@ -11,7 +11,7 @@ import attrs
 from . import _json
 from ._call import Call
 from ._core import Core
-from ._cost import cost_of
+from ._cost import cost_of, terms_of
 from ._job import Job
 from ._options import CallOptions
 from ._query_models import EmbeddingRequest, Embeddings, ModelInfo
@@ -66,6 +66,7 @@ def send_embeddings(
         target = resolve(account, options, os.environ, allow_http=core.config.allow_http)
         body = _embedding_body(target, request, options)
         job = _post(target, options, "embeddings", "/embeddings", body, started)
+        terms = terms_of(body)
     except TermaiHttpError as error:
         return refused(error, account)
 
@@ -74,7 +75,7 @@ def send_embeddings(
         read = read_embeddings(payload, body)
         if cost is None:
             place, prices = target.base_url, core.config.prices
-            cost = cost_of(payload, model=read["model"], body=body, base_url=place, prices=prices)
+            cost = cost_of(payload, model=read["model"], terms=terms, base_url=place, prices=prices)
         return Embeddings(
             **read,
             cost=cost,

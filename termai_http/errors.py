@@ -164,7 +164,7 @@ class TermaiHttpError(Exception):
             figures.append(f"attempts {self.attempts}")
         if self.elapsed is not None:
             figures.append(f"after {self.elapsed:.2f} s")
-        if self.retry_after is not None:
+        if self.retry_after is not None and self.phase != "pacing":
             figures.append(f"server asks to wait {self.retry_after:g} s")
         if self.maybe_billed:
             figures.append("may have been billed")

@@ -90,7 +90,19 @@ def _is_withheld(value: object) -> bool:
     if not isinstance(value, ChatResponse):
         return value is None
     unfinished = "status" in value.raw and value.raw["status"] not in _DONE
-    return unfinished or bool(value.refusal) or value.finish_reason in _WITHHELD
+    if unfinished or value.refusal or value.finish_reason in _WITHHELD:
+        return True
+    choices = value.raw.get("choices")
+    return isinstance(choices, list) and any(map(_is_withheld_choice, choices[1:]))
+
+
+def _is_withheld_choice(choice: object) -> bool:
+    """Tell whether one of the further choices, where more than one was asked for, is none."""
+    reason = choice.get("finish_reason") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(reason, str) or reason in _WITHHELD:
+        return True
+    message = choice.get("message")
+    return isinstance(message, dict) and bool(message.get("refusal"))
 
 
 def pack(entry: Entry, seal: bytes) -> str:
@@ -109,12 +121,18 @@ def pack(entry: Entry, seal: bytes) -> str:
     return f"{text[:-1]}{_SEAL_BEGIN}{_digest(text, seal)}{_SEAL_END}"
 
 
-def unpack(stored: str | bytes, seal: bytes) -> Entry:
+def unpack(stored: object, seal: bytes) -> Entry:
     """Return the entry that was packed.
+
+    Args:
+        stored: What the store gave, which may be a mapping of the user's with anything in it.
+        seal: What the entry was sealed with.
 
     Raises:
         ValueError: It is none, or not as it was written.
     """
+    if not isinstance(stored, (str, bytes, bytearray, memoryview)):
+        raise ValueError("neither text nor bytes")
     text = stored if isinstance(stored, str) else bytes(stored).decode()
     content = text[:-_SEAL_LENGTH] + "}"
     given = text[-_SEAL_LENGTH:][len(_SEAL_BEGIN) : -len(_SEAL_END)]

@@ -7,7 +7,7 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -57,12 +57,13 @@ class CacheKey(Value):
     look: bool = True
 
 
-def key_of(job: Job, *more: object) -> CacheKey | None:
+def key_of(job: Job, *more: object, session: Any = None) -> CacheKey | None:
     """Return where the reply of a call is kept; None where it is not one to keep.
 
     Args:
         job: What the call is to do.
         more: What else tells its reply from others; anything that JSON can say.
+        session: The session that sends it, with what the user hung on it.
     """
     if job.operation not in _OPERATIONS:
         return None
@@ -72,16 +73,39 @@ def key_of(job: Job, *more: object) -> CacheKey | None:
     parsed, body = _canonical(job.body)
     if _acts(parsed):
         return None
+    if session is not None:
+        hung = _hung(session, {name.lower() for name in job.headers}, secret)
+        if hung is None:
+            return None
+        more = (*more, hung)
     said = [
         *(_FORMAT, job.operation, job.method, job.url, job.base_url, job.provider),
         *(_plain(job.query or {}), kept, more),
     ]
-    root = hmac.new(_account(secret), _dump(said) + b"\n" + body, hashlib.sha256).digest()
+    root = hmac.new(_account(sorted(secret)), _dump(said) + b"\n" + body, hashlib.sha256).digest()
     return CacheKey(
         row=hmac.new(root, b"row", hashlib.sha256).hexdigest(),
         seal=hmac.new(root, b"seal", hashlib.sha256).digest(),
         look=not wishes & {"no-cache", "max-age=0"},
     )
+
+
+def _hung(
+    session: Any, given: set[str], secret: list[tuple[str, str]]
+) -> tuple[object, ...] | None:
+    """Return what a session adds to a request, and add to ``secret`` what authenticates of it.
+
+    None where its ``auth`` is a function or an object, which may do anything to the request.
+    """
+    auth = session.auth
+    if auth and not (isinstance(auth, tuple) and all(isinstance(part, str) for part in auth)):
+        return None
+    # Of the mapping of requests, ``items()`` takes ten times as long.
+    every = getattr(session.headers, "lower_items", session.headers.items)
+    added = (one for one in every() if one[0].lower() not in given)
+    kept, hidden, _ = _sorted_out(added)
+    secret += [(f"session {name}", value) for name, value in (*hidden, *enumerate(auth or ()))]
+    return kept, _plain(dict(session.params or {})), session.cert
 
 
 def _acts(body: object) -> bool:
@@ -103,7 +127,7 @@ def _sorted_out(
         if name in _PASSING or name.startswith(_PASSING_BEGIN):
             continue
         (secret if _SECRET.search(name) else kept).append((name, str(value)))
-    return sorted(kept), sorted(secret), wishes
+    return sorted(kept), secret, wishes
 
 
 def _account(secret: list[tuple[str, str]]) -> bytes:
@@ -151,7 +175,7 @@ def _finite(number: str) -> float:
     return value
 
 
-def _plain(query: dict[str, object]) -> list[tuple[str, object]]:
+def _plain(query: Mapping[str, object]) -> list[tuple[str, object]]:
     return sorted(((str(name), value) for name, value in query.items()), key=lambda one: one[0])
 
 

@@ -97,7 +97,7 @@ class BuiltCache(BuiltLayer):
     def around_call(self, request: CallRequest, send: Send) -> Outcome[Any]:
         """Answer a call by a kept reply, or make it and keep its reply."""
         call = request.call
-        key = key_of(request.job, self._more)
+        key = key_of(request.job, self._more, session=request.session)
         if key is None or call.interrupted is not None or call.left() <= 0:
             # What is over before it begins is not answered either; inside it is said why.
             return send(request)

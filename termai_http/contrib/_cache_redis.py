@@ -75,7 +75,9 @@ def redis_store(
         return mapping
 
     parts = urlsplit(url)
-    place = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+    place = f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+    if parts.scheme == "unix":
+        place = parts.path
     return MappingStore(make, where=f"Redis at {place}", slowest=seconds, reason=_reason)
 
 

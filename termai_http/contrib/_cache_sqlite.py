@@ -179,8 +179,10 @@ class SQLiteStore(Store):
     def _bound(self, connection: sqlite3.Connection, now: float) -> None:
         """Delete what is too old, then the oldest that are too many. New rows have higher ids."""
         connection.execute("DELETE FROM replies WHERE expires <= ?", (int(now),))
+        # By their number, not by their ids: a reply that replaces an older one has a new id.
         connection.execute(
-            "DELETE FROM replies WHERE rowid <= (SELECT max(rowid) FROM replies) - ?",
+            "DELETE FROM replies WHERE rowid IN (SELECT rowid FROM replies ORDER BY rowid"
+            " LIMIT max((SELECT count(*) FROM replies) - ?, 0))",
             (self._most,),
         )
         while self._in_use(connection) > self._most_bytes:

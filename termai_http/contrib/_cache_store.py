@@ -22,6 +22,8 @@ T = TypeVar("T")
 _REST_SECONDS = 5.0
 _WARN_SECONDS = 60.0
 _LONGEST_REASON = 200
+# Longer than that is for ever: no store counts so far.
+_FOR_EVER = 1e9
 
 
 class Packed(str):
@@ -41,6 +43,8 @@ class Packed(str):
     def until(cls, text: str, ttl: float | None, now: float) -> Packed:
         """Return a text that goes ``ttl`` seconds after ``now``."""
         packed = cls(text)
+        if ttl is not None and ttl > _FOR_EVER:
+            ttl = None
         packed.expires_delta = None if ttl is None else int(ttl) + 1
         packed.expires_unix = None if ttl is None else int(now + ttl) + 1
         return packed

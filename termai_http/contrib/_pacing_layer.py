@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import errors, events
 from .._call import Clock, Waker
-from .._job import CallRequest, Outcome
+from .._job import CallRequest, Outcome, tells_account
 from .._log import log
 from .._retry import server_wish
 from ..layers import BuiltLayer
@@ -32,8 +31,6 @@ _SHORTEST_NAP = 0.001
 _NOTHING = Answer()
 _LET_IN = Answer(let_in=True)
 _OVERLOADED = (503, 529)
-_AUTHENTICATING = frozenset({"api-key", "authorization", "x-api-key"})
-_LENGTHS = frozenset(map(len, _AUTHENTICATING))
 
 
 class BuiltPacing(BuiltLayer):
@@ -130,7 +127,8 @@ class BuiltPacing(BuiltLayer):
 
     def _queue(self, request: CallRequest) -> Queue:
         job = request.job
-        mark = hash((job.url, job.model, *_authenticating(job.headers)))
+        telling = [one for one in job.headers.items() if tells_account(one[0])]
+        mark = hash((job.url, job.model, *telling))
         queue = self._known.get(mark)
         if queue is None:
             account = request.account()
@@ -305,14 +303,6 @@ class BuiltPacing(BuiltLayer):
         with self._lock:
             queues = list(self._queues.values())
             return PacingStats(keys=tuple(_show(one, self._settled(one)) for one in queues))
-
-
-def _authenticating(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [
-        (name.lower(), value)
-        for name, value in headers.items()
-        if len(name) in _LENGTHS and name.lower() in _AUTHENTICATING
-    ]
 
 
 def _show(queue: Queue, now: float) -> PacedKey:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .._call import Clock
 from .._importing import importing
+from .._job import tells_account
 from .._log import log
 from ..errors import ConfigurationError
 
@@ -15,15 +16,16 @@ __all__ = ["OwnLimits", "Payment", "Store", "shared_name"]
 
 _MINUTE = 60_000
 _BURST = 10
-_AUTHENTICATING = ("api-key", "authorization", "x-api-key")
+_VENDORS = ("api-key", "authorization", "x-api-key")
 _REDIS_SECONDS = 0.5
 _REDIS_BACK = 5.0
 
 
 def shared_name(host: str, model: str | None, headers: Mapping[str, str]) -> str:
     """Name what processes share: the same for equal host, model and key, and no way back to it."""
-    named = {name.lower(): value for name, value in headers.items()}
-    parts = [host, model or "", *(named.get(name, "") for name in _AUTHENTICATING)]
+    told = {name.lower(): value for name, value in headers.items() if tells_account(name)}
+    parts = [host, model or "", *(told.pop(name, "") for name in _VENDORS)]
+    parts += (part for one in sorted(told.items()) for part in one)
     said = "\x00".join(parts).encode()
     return hashlib.blake2b(said, digest_size=16, person=b"termai-pacing").hexdigest()
 

@@ -15,6 +15,13 @@ _SHRINK = 0.7
 _MOST_IDLE = 0.5
 _LEAST_COUNTED = 8
 _LEAST_RATE = 1 / 60
+# Refusals that tell no rate, as those of an outage, slow down to this part of what was measured.
+# Below half of that, each that is let in makes up for them, once they are over for some seconds.
+_LEAST_SHARE = 1 / 16
+_MAKING_UP = 1.5
+_OVER = 5.0
+# Where the rate has grown so much meanwhile, our own pace was slower than the limit.
+_GROWN = 2.0
 # The longer nothing is refused, the faster the rate grows.
 _CALM = 60.0
 _MOST_GROWTH = 1.05
@@ -37,13 +44,24 @@ class Ramp:
         refused_at: Instant of the last refusal that was news, None before the first.
     """
 
-    __slots__ = ("_counted", "_idle", "_since", "rate", "refused_at", "window")
+    __slots__ = (
+        "_counted",
+        "_idle",
+        "_measured",
+        "_since",
+        "_slowest",
+        "rate",
+        "refused_at",
+        "window",
+    )
 
     def __init__(self) -> None:
         self.window: float | None = _FIRST_WINDOW
         self.rate: float | None = None
         self.refused_at: float | None = None
         self._since: float | None = None
+        self._measured = 0.0
+        self._slowest = 0.0
         self._counted = 0
         self._idle = 0.0
 
@@ -65,8 +83,12 @@ class Ramp:
             if self.window >= _WIDE:
                 self.window = None
         if self.rate is not None and self.refused_at is not None:
-            calm = max(now - self.refused_at, 0.0) / _CALM
-            self.rate *= min(1 + _GROWTH * (1 + calm * calm), _MOST_GROWTH)
+            since = max(now - self.refused_at, 0.0)
+            if since >= _OVER and self.rate < self._measured / 2:
+                self.rate *= _MAKING_UP
+            else:
+                calm = since / _CALM
+                self.rate *= min(1 + _GROWTH * (1 + calm * calm), _MOST_GROWTH)
             if self.rate >= _NO_LIMIT:
                 self.rate = None
 
@@ -91,10 +113,17 @@ class Ramp:
         if measured is not None:
             # The first time something that was saved up may have been used.
             self.window = 1.0 if last is None else None
-            self.rate = measured if self.rate is None else min(measured, self.rate * _BELOW)
+            if self.rate is not None:
+                if self.rate > self._slowest * _GROWN:
+                    # What was measured is our own pace, and not the limit.
+                    measured = max(measured, self.rate * _SHRINK)
+                measured = min(measured, self.rate * _BELOW)
+            self.rate = self._measured = self._slowest = measured
             self._since, self._counted, self._idle = now + pause, 0, 0.0
         elif self.rate is not None:
-            self.rate = max(self.rate * _SHRINK, _LEAST_RATE)
+            least = max(self._measured * _LEAST_SHARE, _LEAST_RATE)
+            self.rate = max(self.rate * _SHRINK, least)
+            self._slowest = min(self._slowest, self.rate)
         self.slow()
         return True
 
@@ -105,5 +134,6 @@ class Ramp:
         busy = until - self._since - self._idle
         if busy < (until - self._since) * _MOST_IDLE:
             self._since, self._counted, self._idle = until, 0, 0.0
+            self._slowest = self.rate or 0.0
             return None
         return max(self._counted / busy * _BELOW, _LEAST_RATE)

@@ -56,10 +56,25 @@ def _shown(store: Any) -> str:
     return repr(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
 
+def _check_url(store: str) -> None:
+    if not _is_url(store):
+        raise ConfigurationError("Cache(store=...) takes URLs of Redis only.")
+    try:
+        parts = urlsplit(store)
+        whole = bool(parts.path) if parts.scheme == "unix" else parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole:
+        # It is not shown: it may hold a password.
+        raise ConfigurationError(
+            "Cache(store=...) must be a whole URL, such as redis://localhost:6379/0."
+        )
+
+
 def _check_place(instance: Any, attribute: attrs.Attribute[Any], store: Any) -> None:
     if store is None or callable(store) or (isinstance(store, str) and store and "\0" not in store):
-        if isinstance(store, str) and "://" in store and not _is_url(store):
-            raise ConfigurationError("Cache(store=...) takes URLs of Redis only.")
+        if isinstance(store, str) and "://" in store:
+            _check_url(store)
         return
     raise ConfigurationError(
         'store must be a path, "memory", a URL of Redis, a callable that makes a mapping, or None, '

@@ -92,6 +92,16 @@ def test_a_reply_comes_again_whole(name: str, cached: Client, server: Server) ->
     assert stats.calls.output_tokens == first.usage.output_tokens
 
 
+def test_tenants_of_a_gateway_never_meet(cache: Cache, fast: RetryConfig, server: Server) -> None:
+    """What tells them apart may hang on the session, and then goes out with each call."""
+    options, seen = vendor("chat", server), []
+    for tenant in ("one", "two", "two"):
+        with made(cache, fast) as client:
+            client.session.headers["X-Tenant"] = tenant
+            seen.append((client.chat("Mine?", **options).from_cache, len(server.requests)))
+    assert seen == [(False, 1), (False, 2), (True, 2)]
+
+
 def first_id(reply: termai_http.ChatResponse) -> str:
     """Return the name of the vendor's header with the id."""
     return "request-id" if reply.provider == "claude" else "x-request-id"

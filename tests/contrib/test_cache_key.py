@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import requests
 
 from termai_http._job import Job
 from termai_http.contrib import _cache_key
@@ -168,3 +169,41 @@ def test_a_call_says_by_a_header_that_it_wants_a_fresh_answer(wish: str, look: b
     """``Cache-Control`` means here what it means in HTTP; what is not to be kept has no key."""
     key = key_of(with_headers(Cache_Control=f"x, {wish}"))
     assert (None if key is None else key.look) == look
+
+
+def hung(**hung: Any) -> requests.Session:
+    """Return a session that a user hung something on."""
+    session = requests.Session()
+    session.headers.update(hung.pop("headers", {}))
+    for name, value in hung.items():
+        setattr(session, name, value)
+    return session
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"headers": {"X-Tenant": "one"}}, {"headers": {"X-Tenant": "two"}}),
+        *({"headers": {"X-Gateway-Key": KEY}}, {"params": {"tenant": 1}}, {"cert": "a.pem"}),
+        *({"auth": ("one", "word")}, {"auth": ("onew", "ord")}, {"auth": ("two", "word")}),
+    ],
+)
+def test_what_hangs_on_the_session_tells_calls_apart(other: dict[str, Any]) -> None:
+    """Headers, params and auth go out with each call, and a gateway may know tenants by them."""
+    keys = [key_of(job(), session=one) for one in (hung(), hung(**other), hung(**other))]
+    plain, first, again = (key and key.row for key in keys)
+    assert plain != first == again
+    assert first is not None
+    assert not any(said in repr(_cache_key._accounts) for said in (KEY, "word"))
+
+
+def test_a_header_of_the_call_hides_the_sessions() -> None:
+    """Only what goes out counts."""
+    one, two = (hung(headers={"content-type": kind}) for kind in ("text/a", "text/b"))
+    assert key_of(job(), session=one) == key_of(job(), session=two)
+
+
+def test_an_auth_that_may_do_anything_is_not_kept() -> None:
+    """What a function or an object makes of a request is not known before."""
+    for auth in (lambda request: request, requests.auth.HTTPBasicAuth("one", "word")):
+        assert key_of(job(), session=hung(auth=auth)) is None

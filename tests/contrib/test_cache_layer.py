@@ -106,17 +106,25 @@ def reply(**changes: Any) -> ChatResponse:
     return ChatResponse(**{**fields, **changes})
 
 
+def choices(*reasons: Any, refusal: str | None = None) -> dict[str, Any]:
+    """Return what a reply has where more than one choice was asked for."""
+    message = {"content": "x", "refusal": refusal}
+    return {"raw": {"choices": [{"finish_reason": one, "message": message} for one in reasons]}}
+
+
 @pytest.mark.parametrize(
     ("changes", "kept"),
     [
         *(({}, 1), ({"finish_reason": "length"}, 1), ({"raw": {"status": "completed"}}, 1)),
         *(({"refusal": "No."}, 0), ({"finish_reason": "content_filter"}, 0)),
         *(({"finish_reason": "refusal"}, 0), ({"raw": {"status": "queued"}}, 0)),
-        ({"finish_reason": None}, 0),
+        *(({"finish_reason": None}, 0), (choices("stop", "stop", "length"), 1)),
+        *((choices("stop", "content_filter"), 0), (choices("stop", None), 0)),
+        *((choices("stop", "stop", refusal="No."), 0), (choices("stop", ["odd"]), 0)),
     ],
 )
 def test_a_reply_that_was_withheld_is_not_kept(changes: dict[str, Any], kept: int) -> None:
-    """Neither a refusal, nor one that a filter stopped, nor one that is not made yet."""
+    """No refusal, none that a filter stopped or that is not made yet, in whichever choice."""
     built = build()
     answer: Any = KeptAnswer(Entry(at=0, status=200, headers={}, body=b'{"said":"x"}'))
     outcome = Outcome(value=reply(**changes), response=answer)

@@ -156,6 +156,28 @@ def test_the_oldest_go_first(where: str, tmp_path: Path) -> None:
     store.reopen()
 
 
+@pytest.mark.parametrize("where", ["memory", "file"])
+def test_what_is_kept_anew_pushes_nothing_out(where: str, tmp_path: Path) -> None:
+    """A reply that replaces its older one again and again is one entry all the time."""
+    store: Store = MemoryStore(3, MIB)
+    if where == "file":
+        store = sqlite(tmp_path / "a.sqlite", most=3)
+    for name in ("a", "b", *"c" * 20):
+        store.put(name, packed(name), 0.0)
+    assert all(store.get(name) is not None for name in "abc")
+    store.reopen()
+
+
+def test_a_time_without_an_end_can_be_kept(tmp_path: Path) -> None:
+    """A ttl of more seconds than a store can count is none."""
+    store = sqlite(tmp_path / "a.sqlite")
+    for ttl in (1e19, 1e300):
+        store.put(str(ttl), packed("x", ttl), 1e9)
+        assert store.get(str(ttl)) == b"x"
+        assert packed("x", ttl).expires_delta is None
+    store.reopen()
+
+
 def test_a_file_stays_within_its_bytes(tmp_path: Path) -> None:
     """The oldest make room for the new; what is larger than all of it is not kept."""
     store = sqlite(tmp_path / "a.sqlite", most_bytes=MIB // 2)
@@ -420,6 +442,17 @@ def test_any_mapping_of_text_is_a_store() -> None:
     built.close()
 
 
+@pytest.mark.parametrize("odd", [object(), {"a": 1}, ["x"], 3.5, 10**15, -1, None, "", b"\xff"])
+def test_whatever_a_mapping_holds_breaks_no_call(odd: Any) -> None:
+    """What is no text costs a warning, and the call is made."""
+
+    class Odd(dict[str, Any]):
+        def __getitem__(self, row: str) -> Any:
+            return odd
+
+    assert ask(build(store=Odd), Upstream())["attempts"] == 1
+
+
 def test_what_a_mapping_of_the_users_raises_is_not_shown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -472,6 +505,8 @@ def test_a_description_is_a_value() -> None:
     "fields",
     [
         *({"store": ""}, {"store": 5}, {"store": "http://host/"}, {"store": "a\0b"}),
+        *({"store": "redis://[::1/0"}, {"store": "redis://host:port/0"}, {"store": "unix://"}),
+        *({"store": "redis://host:99999/0"}, {"store": "redis://host:0/0"}),
         *({"ttl": 0}, {"ttl": "1"}, {"store_timeout": None}, {"store_timeout": -1.0}),
         *({"max_entries": 0}, {"max_bytes": 1.5}, {"max_entry_bytes": True}),
         *({"namespace": ""}, {"namespace": "a-b"}, {"namespace": "a:b"}, {"namespace": None}),
@@ -481,6 +516,15 @@ def test_a_description_is_checked_where_it_is_made(fields: dict[str, Any]) -> No
     """The error names the field."""
     with pytest.raises(ConfigurationError, match=next(iter(fields))):
         Cache(**fields)
+
+
+@pytest.mark.parametrize("url", ["redis://me:hunter2@[::1/0", "redis://me:hunter2@host:port/0"])
+def test_a_url_that_is_refused_is_not_shown(url: str) -> None:
+    """It may hold a password, in the error and in what the error came from."""
+    with pytest.raises(ConfigurationError) as refused:
+        Cache(store=url)
+    error: BaseException | None = refused.value
+    assert "hunter" not in f"{error!r} {error.__cause__!r} {error.__context__!r}"
 
 
 @pytest.mark.parametrize(

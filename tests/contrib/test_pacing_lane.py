@@ -259,6 +259,50 @@ def test_a_rate_grows_the_faster_the_longer_nothing_is_refused() -> None:
     assert now < 1200
 
 
+def in_a_minute(lane: Lane, server: Bucket, begin: float, *, down: bool = False) -> int:
+    """Send as much as the lane lets begin in a minute; return how many were let in."""
+    now, let_in = begin, 0
+    while now < begin + 60.0:
+        lane.tick(now, busy=True)
+        hold = lane.hold(now, ONE_REQUEST)
+        if hold.seconds > 1e-9:
+            now += max(hold.seconds, 0.001)
+            continue
+        started = lane.start(now, ONE_REQUEST)
+        now += 0.01
+        good = server.answer(now).let_in and not down
+        lane.end(started, now, Answer(refused=not good, let_in=good))
+        let_in += good
+    return let_in
+
+
+@pytest.mark.parametrize("minutes", [1, 3, 10])
+def test_an_outage_is_over_when_it_is_over(minutes: int) -> None:
+    """Refusals of some minutes tell no rate, and are made up for within some more."""
+    lane, server, now = Lane(0.0), Bucket(30, 5.0, headers=False), 0.0
+    for _ in range(2):
+        before = in_a_minute(lane, server, now)
+        now += 60.0
+    assert before > 280
+    for _ in range(minutes):
+        in_a_minute(lane, server, now, down=True)
+        now += 60.0
+    after = [in_a_minute(lane, server, now + 60.0 * minute) for minute in range(5)]
+    assert after[0] > 100
+    assert sum(after[2:]) > 3 * 240
+
+
+def test_our_own_slow_pace_is_not_taken_for_the_limit() -> None:
+    """A limit that was low, and is high again, is found, and not lost at the next refusal."""
+    lane = Lane(0.0)
+    for minute in range(10):
+        in_a_minute(lane, Bucket(1, 0.1, headers=False), 60.0 * minute)
+    server = Bucket(30, 5.0, headers=False)
+    counts = [in_a_minute(lane, server, 60.0 * minute) for minute in range(10, 35)]
+    assert lane.refusals > 0
+    assert sum(counts[-5:]) > 5 * 200
+
+
 def test_what_is_left_of_a_days_limit_is_not_spread_over_the_day() -> None:
     """After a refusal for tokens, 14,000 requests a day come back in seconds, not one in six."""
     lane = Lane(0.0)

@@ -85,6 +85,30 @@ def test_others_are_not_held_back(
     assert time.waits == []
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("OpenAI-Organization", "OpenAI-Project", "x-goog-api-key", "cf-aig-authorization"),
+        *("Ocp-Apim-Subscription-Key", "x-portkey-api-key", "api-key", "X-Auth-Token"),
+    ],
+)
+def test_whose_call_it_is_stands_in_other_headers_too(
+    name: str, time: FakeTime, pacing: BuiltPacing
+) -> None:
+    """An organization and a project have limits of their own, and so have a gateway's keys."""
+    mine, other = request(time.clock), request(time.clock)
+    mine.job.headers[name] = "mine-0123456789"
+    other.job.headers[name] = "other-0123456789"
+    pacing.around_attempt(mine, answered(429, retry_after="30"))
+    assert pacing.around_attempt(other, answered()).value == "fine"
+    assert time.waits == []
+    again = request(time.clock)
+    again.job.headers[name.lower()] = "mine-0123456789"
+    pacing.around_attempt(again, answered())
+    assert sum(time.waits) == pytest.approx(30.0)
+    assert "0123456789" not in repr(pacing.stats())
+
+
 def test_another_path_of_the_same_host_and_model_is_held_back(
     time: FakeTime, pacing: BuiltPacing
 ) -> None:
@@ -216,6 +240,7 @@ def test_a_header_of_each_call_makes_no_other_key(time: FakeTime, pacing: BuiltP
     for number in range(3):
         made = request(time.clock)
         made.job.headers["X-Request-Number"] = str(number)
+        made.job.headers["Idempotency-Key"] = str(number)
         pacing.around_attempt(made, answered())
     assert len(pacing.stats().keys) == len(pacing._known) == 1
 

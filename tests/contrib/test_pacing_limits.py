@@ -81,6 +81,7 @@ def test_a_limit_that_cannot_be_kept_in_time_fails_at_once(time: FakeTime) -> No
     assert outcome.error.phase == "pacing"
     assert outcome.error.retry_after == pytest.approx(60.0)
     assert "own limit" in outcome.error.message
+    assert "server asks" not in str(outcome.error)
     built.around_attempt(request(time.clock, body=b"x" * 60), answered())
     assert time.waits == []
 
@@ -136,6 +137,7 @@ def test_the_shared_name_tells_nothing_of_the_key() -> None:
     assert name == shared_name("api.openai.com", "m", {"authorization": f"Bearer {KEY}"})
     assert name != shared_name("api.openai.com", "m", {"Authorization": "Bearer other"})
     assert name != shared_name("api.openai.com", None, headers)
+    assert name != shared_name("api.openai.com", "m", {**headers, "OpenAI-Project": "p"})
     assert KEY not in name
     assert name == "9f174b7d3a6df22e793004b1be47aa34"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from termai_http import ConfigurationError
-from termai_http._cost import cost_of, price_of
+from termai_http._cost import cost_of, price_of, terms_of
 from termai_http.prices import CLAUDE_URL, OPENAI_URL, PRICES, Price
 
 OPENAI = f"{OPENAI_URL}/v1"
@@ -17,14 +17,16 @@ def openai(usage: Any, model: str = "gpt-6-sol", **more: Any) -> float | None:
     """Price a chat of OpenAI's, at OpenAI, by the vendors' own prices."""
     given = {"body": {"model": model}, "base_url": OPENAI, "prices": None, **more}
     raw = {"service_tier": "default", **given.pop("raw", {}), "usage": usage}
-    return cost_of(raw, model=given.pop("said", model), **given)
+    terms = terms_of(given.pop("body"))
+    return cost_of(raw, model=given.pop("said", model), terms=terms, **given)
 
 
 def claude(usage: Any, model: str = "claude-opus-5-5", **more: Any) -> float | None:
     """Price a message of Claude's, at Claude, by the vendors' own prices."""
     given = {"body": {"model": model}, "base_url": CLAUDE_URL, "prices": None, **more}
     whole = {"service_tier": "standard", "output_tokens": 0, **usage}
-    return cost_of({"usage": whole}, model=model, **given)
+    terms = terms_of(given.pop("body"))
+    return cost_of({"usage": whole}, model=model, terms=terms, **given)
 
 
 def chat(prompt: int, output: int, **details: int) -> dict[str, Any]:
@@ -161,7 +163,8 @@ def test_sound_and_search_leave_no_cost() -> None:
     [
         *(None, {}, [], 3, {"prompt_tokens": 0}, {"prompt_tokens": "3"}, {"prompt_tokens": True}),
         {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}},
-        {"completion_tokens": 7},
+        *({"completion_tokens": 7}, {"prompt_tokens": 5, "completion_tokens": None}),
+        {"prompt_tokens": 5, "output_tokens": "7"},
     ],
 )
 def test_a_usage_that_says_nothing_is_no_zero(usage: Any) -> None:
@@ -169,6 +172,26 @@ def test_a_usage_that_says_nothing_is_no_zero(usage: Any) -> None:
     anywhere = {"m": Price(input=1, output=1, cached_input=1)}
     assert openai(usage, "m", prices=anywhere) is None
     assert openai({"prompt_tokens": 5}, "m", prices=anywhere) == pytest.approx(5 / 1e6)
+
+
+def test_tokens_that_only_the_total_has_leave_no_cost() -> None:
+    """Some servers charge for reasoning that they count in neither prompt nor completion."""
+    anywhere = {"m": Price(input=1, output=1)}
+    used = chat(100, 10)
+    assert openai(used, "m", prices=anywhere) == pytest.approx(110 / 1e6)
+    assert openai({**used, "total_tokens": 150}, "m", prices=anywhere) is None
+    assert openai({"prompt_tokens": 5, "total_tokens": 5}, "m", prices=anywhere) is not None
+
+
+def test_no_usage_breaks_a_reply() -> None:
+    """Numbers beyond all sense, and lists in lists, leave no cost and raise nothing."""
+    deep: list[Any] = [1]
+    for _ in range(5000):
+        deep = [deep]
+    assert claude({**message(100), "server_tool_use": deep}) is None
+    for used in (chat(10**400, 1), chat(1, 10**400), chat(10**13, 1)):
+        assert openai(used, "m", prices={"m": Price(input=1, output=1)}) is None
+    assert claude({**message(100), "output_tokens": 10**400}) is None
 
 
 @pytest.mark.parametrize(
