@@ -40,8 +40,9 @@ def make_attempts(
     try:
         return _make_attempts(request, send, mounted, policy)
     finally:
-        # Torn away, or hidden by a layer that answered in its place.
-        _tell_unknown(request.call)
+        if request.call.trying:
+            # Torn away, or hidden by a layer that answered in its place.
+            _tell_failure(request.call, "interrupted", None)
 
 
 def _make_attempts(
@@ -99,8 +100,9 @@ def make_attempt(transport: Transport, request: CallRequest) -> Outcome[Any]:
             )
         except errors.TermaiHttpError as error:
             return Outcome(error=error.with_traceback(None))
-    # A layer may make more than one in the place of one.
-    _tell_unknown(call)
+    if call.trying:
+        # A layer may make more than one in the place of one.
+        _tell_failure(call, "interrupted", None)
     attempt = call.begin_attempt(fresh=request.fresh, pooled=request.pooled, limits=request.limits)
     attempt.where = outgoing.route.host, outgoing.route.port
     if call.tell is not None:
@@ -190,12 +192,6 @@ def _tell_success(call: Call, outcome: Outcome[Any]) -> None:
         reused=reused,
         request_id=found,
     )
-
-
-def _tell_unknown(call: Call) -> None:
-    """Tell the end of an attempt that began, and of which nobody says how it ended."""
-    if call.trying:
-        _tell_failure(call, "interrupted", None)
 
 
 def _tell_failure(call: Call, cause: str, error: errors.TermaiHttpError | None) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from ._markdown import code_html, escaped, safe_markdown
-from ._stats_text import dollars, layer_rows, model_lines, ranked, unknown_costs
+from ._stats_text import dollars, known_cost, layer_rows, model_lines, ranked, unknown_costs
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -154,7 +154,7 @@ def _call_rows(calls: HttpStats) -> list[str]:
         )
     )
     if calls.cost or calls.calls_without_cost:
-        rows.append(_row("cost", dollars(calls.cost), unknown_costs(calls.calls_without_cost)))
+        rows.append(_row("cost", known_cost(calls), unknown_costs(calls.calls_without_cost)))
     return rows
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .metrics import ClientStats, HttpStats
 
-__all__ = ["dollars", "layer_rows", "model_lines", "ranked", "stats_text", "unknown_costs"]
+__all__ = [
+    "dollars",
+    "known_cost",
+    "layer_rows",
+    "model_lines",
+    "ranked",
+    "stats_text",
+    "unknown_costs",
+]
 
 _Row = tuple[str, str, str]
 _MOST_MODELS = 10
@@ -36,7 +44,7 @@ def _of_calls(calls: HttpStats) -> Iterator[_Row]:
     yield "duration", f"{calls.average_duration_ms:.1f} ms", _percentiles(calls)
     yield "tokens", f"{calls.input_tokens} in", f"{calls.output_tokens} out"
     if calls.cost or calls.calls_without_cost:
-        yield "cost", dollars(calls.cost), unknown_costs(calls.calls_without_cost)
+        yield "cost", known_cost(calls), unknown_costs(calls.calls_without_cost)
 
 
 def _percentiles(calls: HttpStats) -> str:
@@ -86,6 +94,11 @@ def model_lines(calls: HttpStats) -> Iterator[tuple[str, int, str]]:
     rest = counts[_MOST_MODELS:]
     if rest:
         yield f"{len(rest)} more models", sum(count for _, count in rest), ""
+
+
+def known_cost(calls: HttpStats) -> str:
+    """Write the sum of what is known; where nothing is, that is not nothing paid."""
+    return dollars(calls.cost) if calls.cost or not calls.calls_without_cost else "unknown"
 
 
 def unknown_costs(calls: int) -> str:

@@ -309,3 +309,11 @@ def test_those_who_listen_hear_the_cost(server: Server) -> None:
     assert reply.cost
     costs = [reply.cost, stream.response.cost, caught.value.cost]
     assert [event.cost for event in ended] == costs
+
+
+def test_a_cost_of_which_nothing_is_known_is_not_shown_as_none(server: Server) -> None:
+    """Where no call has a price, the table says so, and no dollars."""
+    with Client(HttpClientConfig(trust_env=False)) as client:
+        client.chat("hi", model="m", base_url=server.url, api_key="k")
+        rows = [" ".join(line.split()) for line in format_stats(client.stats()).splitlines()]
+    assert "cost unknown 1 call of unknown cost" in rows
