@@ -114,9 +114,9 @@ def layer_cost(bench: Bench) -> list[Table]:
                 doing[ASKED] = _asking(client)
         for do in doing.values():
             do()
-        for turn in bench.rounds(list(doing), seconds=6 if bench.quick else 40, least=5):
+        for turn in bench.rounds(list(doing), seconds=6 if bench.quick else 40, least=5, most=200):
             for name in turn:
-                bench.note(CPU, name, _seconds(doing[name], 100 if bench.quick else 400))
+                bench.note(CPU, name, _seconds(doing[name], 100))
     plain = bench.median(CPU, PLAIN) or 0.0
     rows = []
     for name in doing:
@@ -129,7 +129,7 @@ def layer_cost(bench: Bench) -> list[Table]:
 
 def layer_locks(bench: Bench) -> list[Table]:
     """Calls of 16 threads at once, with and without the layers that have a lock."""
-    url, count = bench.place().url, 40 if bench.quick else 200
+    url = bench.place().url
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         found = _layers(folder)
@@ -140,9 +140,12 @@ def layer_locks(bench: Bench) -> list[Table]:
         pool = stack.enter_context(ThreadPoolExecutor(16))
         for client in clients.values():
             _rate(pool, _calling(client, url), 2)
-        for turn in bench.rounds(list(clients), seconds=8 if bench.quick else 40, least=5):
+        # Many short rounds: the machine's moods are longer than the difference is large.
+        for turn in bench.rounds(
+            list(clients), seconds=8 if bench.quick else 40, least=5, most=1000
+        ):
             for name in turn:
-                bench.note(THREADS, name, _rate(pool, _calling(clients[name], url), count))
+                bench.note(THREADS, name, _rate(pool, _calling(clients[name], url), 20))
     rows = [[name, *spread(bench.figure(THREADS, name), 0)] for name in clients]
     rows[1].append(number(bench.ratio(THREADS, WITH, WITHOUT), 3))
     rows[0].append("")
