@@ -27,13 +27,16 @@ class Ticket:
     Attributes:
         at: When.
         started: What its lane knows it by, once that was told.
+        over: Whether it was let in, and is over.
+        counted: Whether its lane was told that, too.
     """
 
-    __slots__ = ("at", "started")
+    __slots__ = ("at", "counted", "over", "started")
 
     def __init__(self, at: float) -> None:
         self.at = at
         self.started: Started | None = None
+        self.over = self.counted = False
 
 
 class Calm:
@@ -75,15 +78,25 @@ class Calm:
         """End an attempt that was let in; True where it is time to settle."""
         # Only one's headers are kept: the others' would be old before they are read.
         self._last = ticket, headers
+        ticket.over = True
         self._ended.append(ticket)
         return len(self._ended) >= _MANY or now - self._settled >= _SOON
 
     def settle(self, lane: Lane, now: float, wall: float) -> None:
         """Tell a lane what began and ended since the last time."""
         self._settled = now
+        # Most are over by now, and are told as one.
+        passed: list[Ticket] = []
         while self._begun:
             ticket = self._begun.popleft()
-            ticket.started = lane.start(ticket.at, self._cost)
+            if ticket.over:
+                passed.append(ticket)
+            else:
+                ticket.started = lane.start(ticket.at, self._cost)
+        if passed:
+            started = lane.passed(passed[-1].at, now, self._cost, len(passed))
+            for ticket in passed:
+                ticket.started, ticket.counted = started, True
         last = self._last
         while self._ended:
             ticket = self._ended[0]
@@ -91,7 +104,7 @@ class Calm:
                 # It began and ended since a line above: next time.
                 break
             self._ended.popleft()
-            if last is None or ticket is not last[0]:
+            if not ticket.counted and (last is None or ticket is not last[0]):
                 lane.end(ticket.started, now, _LET_IN)
         if last is not None and last[0].started is not None:
             self._last = None

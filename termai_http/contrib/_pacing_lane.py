@@ -262,6 +262,32 @@ class Lane:
         self._young[self.starts] = started
         return started
 
+    def passed(self, at: float, now: float, cost: Cost, count: int) -> Started:
+        """Take in attempts that began, were let in and are over; returns the last of them.
+
+        Args:
+            at: Instant at which the last one began.
+            now: The present.
+            cost: What each takes.
+            count: How many.
+        """
+        self.ramp.began(at)
+        for kind, meter in self.meters.items():
+            meter.spend(at, cost[kind] * count)
+        self.starts += count
+        self.used_at = at
+        self._backoffs = 0
+        requests, tokens, read, written = self._spent
+        self._spent = (
+            requests + cost[0] * count,
+            tokens + cost[1] * count,
+            read + cost[2] * count,
+            written + cost[3] * count,
+        )
+        for _ in range(count):
+            self.ramp.let_in(now)
+        return Started(self.starts, at, cost, self._spent)
+
     def _add(self, cost: Cost) -> Cost:
         """Add to what was spent, and to what is under way; returns what was spent in all."""
         requests, tokens, read, written = self._spent
