@@ -116,14 +116,22 @@ class BuiltPacing(BuiltLayer):
             if outcome is not None and outcome.error is None and outcome.response is not None:
                 now = self._clock.monotonic()
                 if queue.calm.end(began, now, outcome.response.headers):
-                    with self._lock:
-                        queue.allow(self._settled(queue))
+                    self._settle_unless_busy(queue)
                 return
             with self._lock:
                 self._settled(queue)
         started = began.started if isinstance(began, Ticket) else began
         if started is not None:
             self._learn(queue, started, outcome)
+
+    def _settle_unless_busy(self, queue: Queue) -> None:
+        # Where another thread is at it, or is about to be, the next one does it: to wait for each
+        # other here would take longer than all that is done.
+        if self._lock.acquire(blocking=False):
+            try:
+                queue.allow(self._settled(queue))
+            finally:
+                self._lock.release()
 
     def _queue(self, request: CallRequest) -> Queue:
         job = request.job
