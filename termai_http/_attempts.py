@@ -149,14 +149,12 @@ def _wait(call: Call, kind: Kind, error: errors.TermaiHttpError, wait: float) ->
     cause = cause_of(kind, error)
     call.causes += (cause,)
     event = events.RetryScheduled(
-        call_id=call.number,
-        provider=call.provider,
-        model=call.model,
         attempt=call.attempts,
         cause=cause,
         wait=wait,
         status_code=error.status_code,
         request_id=error.request_id,
+        **call.who(),
     )
     with importing():
         from ._log_events import tell_retry

@@ -186,8 +186,11 @@ class Call:
             fields: Its fields, beside those that say whose it is.
         """
         if self.tell is not None:
-            who = {"call_id": self.number, "provider": self.provider, "model": self.model}
-            self.tell(make(**who, **fields))
+            self.tell(make(**self.who(), **fields))
+
+    def who(self) -> dict[str, Any]:
+        """Return the fields of an event that say whose it is."""
+        return {"call_id": self.number, "provider": self.provider, "model": self.model}
 
     def orphan(self) -> None:
         """End the call in a forked child, whose copy of the socket is the parent's to use.
@@ -285,15 +288,7 @@ class Attempt:
     def closed_event(self) -> Any:
         """Return the event that its connection is closed."""
         host, port = self.where
-        call = self.call
-        return events.ConnectionClosed(
-            call_id=call.number,
-            provider=call.provider,
-            model=call.model,
-            host=host,
-            port=port,
-            reason="discarded",
-        )
+        return events.ConnectionClosed(host=host, port=port, reason="discarded", **self.call.who())
 
     def note_closed(self) -> None:
         """Let that be told at the next safe moment; may be called at any instant."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 from typing import Any
-from urllib.parse import urlsplit
 
 from . import errors, events
 from ._call import Call
 from ._job import Job, Outcome
+from ._route import host_and_port
 from .dialects._errors import request_id
 from .metrics import CallRecord, RecordedFailure
 
@@ -17,7 +17,6 @@ __all__ = ["described", "end_event", "record_of", "start_event", "tell_layers"]
 
 _LONGEST_NAME = 200
 _INTERRUPTED = "Interrupted"
-_PORTS = {"http": 80, "https": 443}
 
 
 def described(error: errors.TermaiHttpError, call: Call) -> errors.TermaiHttpError:
@@ -39,26 +38,19 @@ def tell_layers(call: Call, outcome: Outcome[Any] | None) -> None:
             telling.callback(ending, outcome if known else None)
 
 
-def _who(call: Call) -> dict[str, Any]:
-    return {"call_id": call.number, "provider": call.provider, "model": call.model}
-
-
-@functools.lru_cache(maxsize=64)
-def _place_of(url: str) -> tuple[str, int | None]:
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
+_kept_place = functools.lru_cache(maxsize=64)(host_and_port)
 
 
 def start_event(job: Job, call: Call) -> events.Event:
     """Return the event of a call's begin."""
     # Of the base URL, which is one of a few; that of a single request may hold a key.
-    host, port = _place_of(job.base_url) if job.base_url else _place_of.__wrapped__(job.url)
+    host, port = _kept_place(job.base_url) if job.base_url else host_and_port(job.url)
     return events.CallStarted(
         operation=job.operation,
         streaming=job.streaming,
         host=host,
         port=port,
-        **_who(call),
+        **call.who(),
     )
 
 
@@ -68,7 +60,7 @@ def end_event(job: Job, call: Call, outcome: Outcome[Any] | None) -> events.Even
     if outcome is not None and outcome.error is not None:
         error = type(outcome.error).__name__
     told: dict[str, Any] = {
-        **_who(call),
+        **call.who(),
         "operation": job.operation,
         "streaming": job.streaming,
         "attempts": call.attempts,

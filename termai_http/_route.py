@@ -5,12 +5,20 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from ._budget import RetryBudget
 
-__all__ = ["Outgoing", "RequestHead", "Route"]
+__all__ = ["Outgoing", "RequestHead", "Route", "host_and_port"]
 
 _MOST_HEADS = 64
+_PORTS = {"http": 80, "https": 443}
+
+
+def host_and_port(url: str) -> tuple[str, int | None]:
+    """Return whom a URL leads to."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
 
 
 class RequestHead:

@@ -25,7 +25,7 @@ from ._mapping import FOREIGN, deadline_exceeded, map_exception
 from ._open_body import OpenBody, tell_if_closed
 from ._ordinary import bare, find_pool_of, normalized, prepare, send_ordinary
 from ._policy import RetryPolicy
-from ._route import Outgoing, Route
+from ._route import Outgoing, Route, host_and_port
 from ._session import PooledAdapter, PooledSession
 from ._slots import PoolFigures, Slots
 from ._stock import Stock
@@ -40,7 +40,6 @@ Answered: TypeAlias = "requests.Response | DirectAnswer"
 
 _SPARE_DESCRIPTORS = 64
 _MOST_ROUTES = 256
-_PORTS = {"http": 80, "https": 443}
 _ERROR_BODY_SECONDS = 5.0
 
 
@@ -147,10 +146,10 @@ class Transport:
         return outgoing
 
     def _new_route(self, url: str) -> Route:
-        parts = urlsplit(url)
+        parts, (host, port) = urlsplit(url), host_and_port(url)
         return Route(
-            host=parts.hostname or "",
-            port=parts.port or _PORTS.get(parts.scheme),
+            host=host,
+            port=port,
             path=bare(url).path_url,
             headers=self._own_headers,
             budget=self._budgets.of(parts.scheme, parts.netloc),
